@@ -1,0 +1,24 @@
+// JSON from outside, on jansson: duplicates, NUL bytes and deep nesting are refused, and every getter names the member
+// it dislikes. Ownership follows jansson: json_parse returns a new reference (json_decref it); getters return borrowed
+// values.
+#pragma once
+
+#include "base/err.h"
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+// Parses one whole document of n bytes. Fails with ERR_INVALID and the place of the fault.
+json_t *json_parse(const char *text, size_t n, struct err *e) MUST_USE;
+
+// Typed members of an object. A missing member or null leaves *out as it was and returns 0; a wrong type or a value
+// outside [min, max] fails with err.param = name.
+int json_get_string(const json_t *o, const char *name, const char **out, struct err *e) MUST_USE;
+int json_get_bool(const json_t *o, const char *name, bool *out, struct err *e) MUST_USE;
+int json_get_int(const json_t *o, const char *name, int64_t min, int64_t max, int64_t *out, struct err *e) MUST_USE;
+int json_get_real(const json_t *o, const char *name, double min, double max, double *out, struct err *e) MUST_USE;
+int json_get_array(const json_t *o, const char *name, json_t **out, struct err *e) MUST_USE;
+int json_get_object(const json_t *o, const char *name, json_t **out, struct err *e) MUST_USE;
+
+// The compact text of a value as a malloc'd string (free it), or NULL when out of memory.
+char *json_text(const json_t *v);

@@ -1,0 +1,179 @@
+#include "base/settings.h"
+#include "base/env.h"
+#include "base/limits.h"
+#include "base/text.h"
+
+#include <ctype.h>
+#include <ini.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TEXT(field, def, place, text)                                                                                  \
+    {                                                                                                                  \
+        .name = #field, .type = SETTING_TEXT, .offset = offsetof(struct settings, field), .value = def,                \
+        .placeholder = place, .help = text                                                                             \
+    }
+#define NUMBER(field, def, lo, hi, text)                                                                               \
+    {                                                                                                                  \
+        .name = #field, .type = SETTING_INT, .offset = offsetof(struct settings, field), .value = def, .min = lo,      \
+        .max = hi, .placeholder = "N", .help = text                                                                    \
+    }
+#define CHOICE(field, def, all, text)                                                                                  \
+    {                                                                                                                  \
+        .name = #field, .type = SETTING_CHOICE, .offset = offsetof(struct settings, field), .value = def,              \
+        .choices = all, .placeholder = all, .help = text                                                               \
+    }
+
+const struct setting settings_table[] = {
+    TEXT(api, "127.0.0.1:7420", "HOST:PORT", "where the HTTP API listens"),
+    TEXT(model, "", "MODEL", "model to load when the daemon starts"),
+    CHOICE(log_level, "info", "error|warn|info|debug", "how much the daemon says"),
+    NUMBER(max_models, "3", 1, LIMIT_LOADED_MODELS, "models kept loaded at the same time"),
+    NUMBER(ctx, "0", 0, 16777216, "tokens one sequence may hold (0: the model's own, as far as memory allows)"),
+    NUMBER(kv_cells, "0", 0, 16777216, "tokens the KV cache holds for all sequences together (0: from memory)"),
+    NUMBER(parallel, "8", 1, LIMIT_PARALLEL, "sequences computed at the same time"),
+    NUMBER(queue, "64", 0, 65536, "requests that may wait beyond those; then 429"),
+    CHOICE(kv_type, "f16", "f16|q8_0", "type of the KV cache"),
+    NUMBER(gpu_layers, "-1", -1, 100000, "layers computed on the GPU (-1: all)"),
+    NUMBER(threads, "0", 0, 1024, "compute threads (0: one per core)"),
+    NUMBER(chunk, "512", 16, 8192, "most tokens of one step"),
+    NUMBER(step_ms, "250", 1, 60000, "longest step while other sequences decode, in milliseconds"),
+};
+const size_t settings_count = sizeof settings_table / sizeof *settings_table;
+_Static_assert(sizeof settings_table / sizeof *settings_table <= SETTING_COUNT, "raise SETTING_COUNT");
+
+static bool same_name(const char *a, const char *b) {
+    for (; *a && *b; a++, b++)
+        if ((*a == '-' ? '_' : *a) != (*b == '-' ? '_' : *b)) return false;
+    return *a == *b;
+}
+
+const struct setting *settings_find(const char *name) {
+    for (size_t i = 0; i < settings_count; i++)
+        if (same_name(settings_table[i].name, name)) return &settings_table[i];
+    return NULL;
+}
+
+static bool is_choice(const char *choices, const char *value) {
+    size_t n = strlen(value);
+    for (const char *p = choices; n && p; p = strchr(p, '|')) {
+        if (*p == '|') p++;
+        if (!strncmp(p, value, n) && (p[n] == '|' || !p[n])) return true;
+    }
+    return false;
+}
+
+static int assign(struct settings *s, const struct setting *one, const char *value, struct err *e) {
+    char *field = (char *)s + one->offset;
+    long number;
+    switch (one->type) {
+    case SETTING_INT:
+        if (text_parse_long(value, one->min, one->max, &number))
+            return err_param(e, one->name, "%s must be a whole number from %ld to %ld, not '%.40s'", one->name,
+                             one->min, one->max, value);
+        memcpy(field, &number, sizeof number);
+        return 0;
+    case SETTING_CHOICE:
+        if (!is_choice(one->choices, value))
+            return err_param(e, one->name, "%s must be one of %s, not '%.40s'", one->name, one->choices, value);
+        break;
+    case SETTING_TEXT:
+        if (strlen(value) >= SETTING_SIZE)
+            return err_param(e, one->name, "%s is longer than %d bytes", one->name, SETTING_SIZE - 1);
+        break;
+    }
+    snprintf(field, SETTING_SIZE, "%s", value);
+    return 0;
+}
+
+int settings_set(struct settings *s, const char *name, const char *value, enum setting_origin from, struct err *e) {
+    const struct setting *one = settings_find(name);
+    if (!one) return err_param(e, name, "unknown setting '%.60s': see `nebulus config show`", name);
+    if (assign(s, one, value, e)) return -1;
+    s->origin[one - settings_table] = from;
+    return 0;
+}
+
+void settings_defaults(struct settings *s) {
+    memset(s, 0, sizeof *s);
+    for (size_t i = 0; i < settings_count; i++)
+        if (assign(s, &settings_table[i], settings_table[i].value, NULL)) abort(); // the table contradicts itself
+}
+
+struct reading {
+    struct settings *s;
+    struct err *e;
+    bool failed;
+};
+
+static int read_entry(void *arg, const char *section, const char *name, const char *value) {
+    struct reading *r = arg;
+    if (*section)
+        err_set(r->e, ERR_INVALID, "sections are not used: remove [%.60s]", section);
+    else if (!settings_set(r->s, name, value, FROM_FILE, r->e))
+        return 1;
+    r->failed = true;
+    return 0;
+}
+
+int settings_read_text(struct settings *s, const char *text, const char *file, struct err *e) {
+    struct err why = {.code = ERR_NONE};
+    struct reading r = {.s = s, .e = &why};
+    int line = ini_parse_string(text, read_entry, &r);
+    if (!line) return 0;
+    int rc = err_set(e, ERR_INVALID, "%s:%d: %s", file, line, r.failed ? why.msg : "not of the form 'name = value'");
+    if (e) memcpy(e->param, why.param, sizeof e->param);
+    return rc;
+}
+
+static int read_file(struct settings *s, const struct paths *p, struct err *e) {
+    char file[PATH_SIZE], *text;
+    size_t len;
+    struct err why = {.code = ERR_NONE};
+    if (path_join(file, p->config, "nebulus.conf", e)) return -1;
+    if (file_read(file, LIMIT_CONFIG_BYTES, &text, &len, &why)) {
+        if (why.code == ERR_NOT_FOUND) return 0;
+        if (e) *e = why;
+        return -1;
+    }
+    int rc = strlen(text) == len ? settings_read_text(s, text, file, e)
+                                 : err_set(e, ERR_INVALID, "%s contains a NUL byte", file);
+    free(text);
+    return rc;
+}
+
+static int read_environment(struct settings *s, struct err *e) {
+    for (size_t i = 0; i < settings_count; i++) {
+        char name[64] = "NEBULUS_";
+        for (size_t n = strlen(name), k = 0; settings_table[i].name[k] && n + 1 < sizeof name; k++, n++)
+            name[n] = (char)toupper((unsigned char)settings_table[i].name[k]);
+        const char *value = env_get(name);
+        struct err why;
+        if (value && settings_set(s, settings_table[i].name, value, FROM_ENV, &why)) {
+            err_param(e, settings_table[i].name, "environment variable %s: %s", name, why.msg);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int settings_load(struct settings *s, const struct paths *p, struct err *e) {
+    settings_defaults(s);
+    return read_file(s, p, e) || read_environment(s, e) ? -1 : 0;
+}
+
+void settings_text(const struct settings *s, const struct setting *one, char out[SETTING_SIZE]) {
+    const char *field = (const char *)s + one->offset;
+    if (one->type == SETTING_INT) {
+        long number;
+        memcpy(&number, field, sizeof number);
+        snprintf(out, SETTING_SIZE, "%ld", number);
+    } else
+        snprintf(out, SETTING_SIZE, "%s", field);
+}
+
+const char *settings_origin_name(enum setting_origin from) {
+    static const char *const words[] = {"default", "file", "environment", "flag"};
+    return words[from];
+}

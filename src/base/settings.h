@@ -1,0 +1,70 @@
+// The settings: one table gives each its name, type, default, bounds and help; flags, environment, configuration file,
+// `config show` and shell completion are all derived from it. Precedence: flags > NEBULUS_* environment > nebulus.conf
+// > defaults.
+//   flag  --kv-type q8_0      environment  NEBULUS_KV_TYPE=q8_0      file  kv_type = q8_0
+#pragma once
+
+#include "base/err.h"
+#include "base/paths.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+enum setting_type { SETTING_TEXT, SETTING_INT, SETTING_CHOICE };
+enum setting_origin { FROM_DEFAULT, FROM_FILE, FROM_ENV, FROM_FLAG };
+
+struct setting {
+    const char *name; // with underscores; flags show them as dashes
+    enum setting_type type;
+    size_t offset;           // in struct settings: char[SETTING_SIZE] for text and choices, long for numbers
+    const char *value;       // the default, as text
+    long min, max;           // numbers
+    const char *choices;     // "f16|q8_0"
+    const char *placeholder; // for help: "HOST:PORT"
+    const char *help;        // one line
+};
+
+enum { SETTING_SIZE = 256, SETTING_COUNT = 20 };
+
+struct settings {
+    // daemon
+    char api[SETTING_SIZE];       // HOST:PORT of the API; loopback addresses only for now
+    char model[SETTING_SIZE];     // model to load at start, name or path; "" = none
+    char log_level[SETTING_SIZE]; // error|warn|info|debug
+    long max_models;              // workers kept loaded; the least recently used idle one makes room
+    // worker; 0 or -1 = choose from the machine and the model
+    long ctx;                                  // tokens one sequence may hold; 0 = the model's, as far as memory allows
+    long kv_cells;                             // tokens of all sequences together; 0 = from memory
+    long parallel;                             // sequences computed at the same time; 0 = 8
+    long queue;                                // requests that wait beyond those; then 429
+    char kv_type[SETTING_SIZE];                // f16|q8_0
+    long gpu_layers;                           // -1 = all that fit
+    long threads;                              // 0 = physical cores
+    long chunk;                                // tokens of one prefill chunk (ubatch)
+    long step_ms;                              // longest step while other sequences decode; prefill chunks shrink to it
+    enum setting_origin origin[SETTING_COUNT]; // by index in settings_table
+};
+
+extern const struct setting settings_table[];
+extern const size_t settings_count;
+
+void settings_defaults(struct settings *s);
+
+// Defaults, then the file config/nebulus.conf (fine where missing), then the environment. Unknown keys and bad values
+// fail and name the file and line, or the variable.
+int settings_load(struct settings *s, const struct paths *p, struct err *e) MUST_USE;
+
+// Reads one configuration file onto s. Exposed for `config check FILE` and the fuzzer.
+int settings_read_text(struct settings *s, const char *text, const char *file, struct err *e) MUST_USE;
+
+// Sets one by its name (dashes or underscores). err.param names it.
+int settings_set(struct settings *s, const char *name, const char *value, enum setting_origin from,
+                 struct err *e) MUST_USE;
+
+// The table's entry, or NULL. Dashes and underscores are the same.
+const struct setting *settings_find(const char *name);
+
+// The value of one as text.
+void settings_text(const struct settings *s, const struct setting *one, char out[SETTING_SIZE]);
+
+// "file", "environment"...
+const char *settings_origin_name(enum setting_origin from);

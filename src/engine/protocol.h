@@ -1,0 +1,76 @@
+// The wire between the daemon and a worker, written once for both sides: a socketpair that carries frames of
+//     length (uint32, little endian) | JSON object of that many bytes
+// The daemon treats a worker as hostile (it parses GGUF files): lengths are bounded before memory is touched, members
+// are checked.
+//
+// to the worker                                          from the worker
+//   {"t":"load", ...engine_options}    once, first         {"t":"progress","f":0.42}          while loading, at most
+//   every 50 ms
+//   {"t":"gen","id":N, ...gen_request}                     {"t":"ready", ...worker_info}      the model is loaded
+//   {"t":"cancel","id":N}                                  {"t":"failed","code":..,"msg":..}  the model cannot be
+//   loaded; the worker exits
+//   {"t":"stats"}                                          {"t":"begin","id":N,"prompt_tokens":n[,"prompt_text":..]}
+//   admitted to the queue
+//                                                          {"t":"tokens","d":[[id,"text",n], ...]}  one message per
+//                                                          step; n = tokens so far
+//                                                          {"t":"end","id":N, ...gen_result}
+//                                                          {"t":"error","id":N,"code":..,"param":..,"msg":..}   this
+//                                                          request failed
+//                                                          {"t":"stats", ...worker_stats}   on request and every 250 ms
+//                                                          of work
+// Every "gen" is answered by exactly one "end" or "error" (also after "cancel"), unless the worker dies.
+// "text" is valid UTF-8, never split inside a character, never part of a stop string.
+#pragma once
+
+#include "base/buf.h"
+#include "engine/options.h"
+#include "engine/request.h"
+#include <stddef.h>
+
+struct worker_info {
+    char arch[64], description[128]; // "llama", "llama 8B Q4_0"
+    char backends[128];              // "CPU" or "CUDA0, CPU"
+    char llama_version[64];
+    char chat_template[16]; // "jinja", "builtin" or "none": how chats are rendered
+    char kv_type[16];
+    int64_t n_params, model_bytes, kv_bytes_per_token;
+    int32_t ctx_train, ctx, kv_cells, parallel, threads, chunk, layers, vocab;
+};
+
+struct worker_stats {
+    int64_t cells_used, cells_total;       // KV cache
+    int64_t running, waiting;              // sequences being computed, requests queued
+    int64_t prefill_tokens, decode_tokens; // since the worker started
+    int64_t requests, steps, preemptions;
+    int64_t busy_ns; // time spent computing
+};
+
+// ---- frames
+enum { FRAME_HEAD = 4 };
+
+// Appends one frame to out. Takes no ownership of msg.
+int frame_append(struct buf *out, const json_t *msg) MUST_USE;
+
+// Takes the first frame off the front of in[0..n). Returns 1 and a new reference in *msg (*used = bytes consumed), 0
+// where more bytes are needed, -1 (err filled) where the frame is longer than max or not a JSON object.
+int frame_take(const char *in, size_t n, size_t max, json_t **msg, size_t *used, struct err *e) MUST_USE;
+
+// ---- messages: encoders return a new reference or NULL (out of memory); decoders check every member
+json_t *load_encode(const struct engine_options *o);
+int load_decode(const json_t *msg, struct engine_options *o, struct err *e) MUST_USE;
+
+json_t *gen_encode(uint64_t id, const struct gen_request *r);
+int gen_decode(const json_t *msg, uint64_t *id, struct gen_request *r,
+               struct err *e) MUST_USE; // r: free it even on failure
+
+json_t *info_encode(const struct worker_info *i);
+int info_decode(const json_t *msg, struct worker_info *i, struct err *e) MUST_USE;
+
+json_t *stats_encode(const struct worker_stats *s);
+int stats_decode(const json_t *msg, struct worker_stats *s, struct err *e) MUST_USE;
+
+json_t *result_encode(uint64_t id, const struct gen_result *r);
+int result_decode(const json_t *msg, struct gen_result *r, struct err *e) MUST_USE; // r->stop_string borrows from msg
+
+json_t *error_encode(uint64_t id, const struct err *why); // "error", or "failed" where id is 0
+int error_decode(const json_t *msg, struct err *why, struct err *e) MUST_USE;
