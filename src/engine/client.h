@@ -1,9 +1,10 @@
 // The daemon's handle on one worker process. Threads: the event-loop thread only; every callback runs there, never from
 // inside the call that caused it.
 //
-// A worker may die at any time. The handle then fails its requests (ERR_WORKER), and starts a new worker after a
-// back-off (0.25 s, doubled up to 30 s; back to 0.25 s after a minute of health). A model that cannot be loaded (a
-// "failed" message) is not tried again; one whose worker dies three times in a row while loading is given up too.
+// A worker may die at any time. The handle then fails the requests that it held (ERR_WORKER), and starts a new worker
+// after a back-off (0.25 s, doubled up to 30 s; back to 0.25 s after a minute of health); requests that no worker has seen
+// yet wait for the next one. A model that cannot be loaded (a "failed" message) is not tried again; one whose worker dies
+// three times in a row while loading is given up too.
 #pragma once
 
 #include "engine/protocol.h"
@@ -45,9 +46,10 @@ struct gen_events {
 struct engine *engine_start(struct event_base *base, const char *program, const struct engine_options *o,
                             void (*changed)(void *arg), void *arg, struct err *e) MUST_USE;
 
-// Ends the worker (SIGTERM, SIGKILL after 2 s), fails its requests with ERR_CANCELLED without delay and frees the
-// handle.
-void engine_stop(struct engine *w);
+// Ends the worker (SIGTERM, SIGKILL after 2 s), fails its requests with ERR_CANCELLED before it returns (the one exception
+// to the rule above) and frees the handle; allowed from inside a callback. The event loop must run on until it has nothing
+// left to wait for.
+void engine_stop(struct engine *w); // NULL is fine
 
 const struct engine_options *engine_options(const struct engine *w);
 void engine_get_status(const struct engine *w, struct engine_status *out);
@@ -56,6 +58,12 @@ void engine_get_status(const struct engine *w, struct engine_status *out);
 // with ERR_BUSY where queue + parallel are taken, ERR_WORKER where the engine is given up. *id is never 0.
 int engine_submit(struct engine *w, const struct gen_request *r, const struct gen_events *ev, void *arg, uint64_t *id,
                   struct err *e) MUST_USE;
+
+// For tests: shorter waits, in milliseconds. Takes effect with the next wait.
+struct engine_timing {
+    long backoff_first, backoff_most, healthy, kill;
+};
+void engine_set_timing(struct engine *w, const struct engine_timing *t);
 
 // The caller has lost interest: no more callbacks for this id, and the worker stops computing it at once. Unknown ids
 // are fine.

@@ -1,0 +1,405 @@
+// The handle on a worker, against workers that lie, die and say nothing. This program is its own fake worker:
+// engine_start runs it with the argument "worker", and the "model_path" of the load message tells it how to behave.
+#include "engine/client.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+// ---------------------------------------------------------------- the fake worker
+static void say_bytes(const void *data, size_t n) {
+    if (write(3, data, n) != (ssize_t)n) _exit(90);
+}
+
+static void say(json_t *msg) {
+    struct buf b;
+    buf_init(&b, LIMIT_IPC_FROM_WORKER);
+    if (frame_append(&b, msg)) _exit(91);
+    say_bytes(b.data, b.len);
+    buf_free(&b);
+    json_decref(msg);
+}
+
+// The next message, or NULL when the daemon has closed the socket.
+static json_t *hear(void) {
+    static struct buf in;
+    if (!in.max) buf_init(&in, LIMIT_IPC_TO_WORKER + (1 << 16));
+    json_t *msg;
+    size_t used;
+    struct err e;
+    for (;;) {
+        int rc = frame_take(in.data, in.len, LIMIT_IPC_TO_WORKER, &msg, &used, &e);
+        if (rc < 0) _exit(92);
+        if (rc > 0) {
+            buf_consume(&in, used);
+            return msg;
+        }
+        if (buf_reserve(&in, 1 << 16)) _exit(93);
+        ssize_t n = read(3, in.data + in.len, 1 << 16);
+        if (n <= 0) return NULL;
+        in.len += (size_t)n;
+    }
+}
+
+static void say_ready(void) {
+    struct worker_info info = {.arch = "fake", .parallel = 2, .ctx = 100};
+    say(info_encode(&info));
+}
+
+static void answer_gen(const json_t *msg) {
+    json_int_t id = json_integer_value(json_object_get(msg, "id"));
+    const char *prompt = json_string_value(json_object_get(msg, "prompt"));
+    if (!strcmp(prompt, "hold")) return;
+    if (!strcmp(prompt, "die")) _exit(7);
+    if (!strcmp(prompt, "refuse")) {
+        struct err why = {.code = ERR_LIMIT, .param = "messages", .msg = "too long"};
+        say(error_encode((uint64_t)id, &why));
+        return;
+    }
+    say(json_pack("{s:s, s:I, s:i}", "t", "begin", "id", id, "prompt_tokens", 3));
+    say(json_pack("{s:s, s:[[I,s,i],[I,s,i]]}", "t", "tokens", "d", id + 1000, "not yours", 1, id, "hel", 1));
+    say(json_pack("{s:s, s:[[I,s,i]]}", "t", "tokens", "d", id, "lo", 2));
+    struct gen_result r = {.finish = FINISH_STOP, .prompt_tokens = 3, .completion_tokens = 2};
+    say(result_encode((uint64_t)id, &r));
+}
+
+static int serve_honestly(bool report_cancels) {
+    json_t *msg;
+    while ((msg = hear())) {
+        const char *type = json_string_value(json_object_get(msg, "t"));
+        if (!strcmp(type, "gen")) answer_gen(msg);
+        if (!strcmp(type, "stats")) {
+            struct worker_stats s = {.requests = 42};
+            say(stats_encode(&s));
+        }
+        if (!strcmp(type, "cancel") && report_cancels) _exit(5);
+        json_decref(msg);
+    }
+    return 0;
+}
+
+static _Noreturn void be_silent(void) {
+    signal(SIGTERM, SIG_IGN);
+    for (;;) pause();
+}
+
+static int fake_worker(void) {
+    json_t *load = hear();
+    if (!load) return 94;
+    struct engine_options o;
+    struct err e;
+    if (load_decode(load, &o, &e)) return 95;
+    const char *how = o.model_path;
+    if (!strcmp(how, "dies while loading")) return 3;
+    if (!strcmp(how, "is silent")) be_silent();
+    if (!strcmp(how, "huge frame")) say_bytes("\xff\xff\xff\x7f", 4);
+    if (!strcmp(how, "garbage")) say_bytes("\5\0\0\0garbage", 11);
+    if (!strcmp(how, "array")) say_bytes("\2\0\0\0[]", 6);
+    if (!strcmp(how, "unknown type")) say(json_pack("{s:s}", "t", "surprise"));
+    if (!strcmp(how, "wrong member")) say(json_pack("{s:s, s:s}", "t", "progress", "f", "much"));
+    if (!strcmp(how, "refuses")) {
+        struct err why = {.code = ERR_INVALID, .msg = "not a GGUF"};
+        say(error_encode(0, &why));
+        return 1;
+    }
+    say(json_pack("{s:s, s:f}", "t", "progress", "f", 0.5));
+    say_ready();
+    if (!strcmp(how, "ready twice")) say_ready();
+    if (!strcmp(how, "closes its end")) {
+        close(3);
+        be_silent();
+    }
+    return serve_honestly(!strcmp(how, "exits on cancel"));
+}
+
+// ---------------------------------------------------------------- the world around the handle
+struct world {
+    struct event_base *base;
+    struct engine *w;
+    struct event *net; // a hang ends the test after a minute
+    int changes, begins, ends, fails;
+    char text[64];
+    struct err why;
+    struct gen_result result;
+    bool late;
+};
+
+static void on_changed(void *arg) { ((struct world *)arg)->changes++; }
+static void on_begin(void *arg, const struct gen_begin *b) {
+    assert_int_equal(b->prompt_tokens, 3);
+    ((struct world *)arg)->begins++;
+}
+static void on_text(void *arg, const char *text, size_t len, int32_t tokens) {
+    struct world *t = arg;
+    assert_int_equal(len, strlen(text));
+    assert_true(tokens > 0);
+    strncat(t->text, text, sizeof t->text - strlen(t->text) - 1);
+}
+static void on_end(void *arg, const struct gen_result *r) {
+    struct world *t = arg;
+    t->ends++;
+    t->result = *r;
+}
+static void on_fail(void *arg, const struct err *why) {
+    struct world *t = arg;
+    t->fails++;
+    t->why = *why;
+}
+static const struct gen_events events = {on_begin, on_text, on_end, on_fail};
+
+static void on_late(evutil_socket_t fd, short what, void *arg) {
+    (void)fd, (void)what;
+    ((struct world *)arg)->late = true;
+}
+
+#define RUN_UNTIL(t, condition)                                                                                        \
+    do {                                                                                                               \
+        while (!(condition) && !(t)->late) assert_int_equal(event_base_loop((t)->base, EVLOOP_ONCE), 0);               \
+        assert_false((t)->late);                                                                                       \
+    } while (0)
+
+static struct engine_status status_of(const struct world *t) {
+    struct engine_status s;
+    engine_get_status(t->w, &s);
+    return s;
+}
+
+static void start(struct world *t, const char *behaviour) {
+    char self[PATH_SIZE];
+    struct err e = {.code = ERR_NONE};
+    struct engine_options o = {.model_name = "m", .parallel = 2, .queue = 1};
+    struct engine_timing quick = {.backoff_first = 1, .backoff_most = 4, .healthy = 60000, .kill = 50};
+    snprintf(o.model_path, sizeof o.model_path, "%s", behaviour);
+    *t = (struct world){.base = event_base_new()};
+    assert_non_null(t->base);
+    t->net = evtimer_new(t->base, on_late, t);
+    assert_int_equal(event_add(t->net, &(struct timeval){.tv_sec = 60}), 0);
+    assert_int_equal(path_self(self, &e), 0);
+    t->w = engine_start(t->base, self, &o, on_changed, t, &e);
+    assert_non_null(t->w);
+    engine_set_timing(t->w, &quick);
+    assert_int_equal(t->changes, 0);
+}
+
+// Stops the handle and runs the loop until it has nothing left: the process is reaped, the handle freed.
+static void finish(struct world *t) {
+    engine_stop(t->w);
+    event_free(t->net);
+    assert_int_equal(event_base_dispatch(t->base), 1);
+    event_base_free(t->base);
+}
+
+static int submit(struct world *t, const char *prompt, uint64_t *id, struct err *e) {
+    struct gen_request r;
+    gen_request_init(&r);
+    r.prompt = json_string(prompt);
+    int rc = engine_submit(t->w, &r, &events, t, id, e);
+    gen_request_free(&r);
+    return rc;
+}
+
+static uint64_t must_submit(struct world *t, const char *prompt) {
+    uint64_t id = 0;
+    struct err e = {.code = ERR_NONE};
+    assert_int_equal(submit(t, prompt, &id, &e), 0);
+    assert_int_not_equal(id, 0);
+    return id;
+}
+
+// ---------------------------------------------------------------- tests
+static void test_requests_wait_and_are_answered(void **state) {
+    (void)state;
+    struct world t;
+    start(&t, "honest");
+    must_submit(&t, "say hello"); // before it is ready
+    assert_int_equal(t.begins + t.ends + t.fails, 0);
+    RUN_UNTIL(&t, t.ends == 1);
+    assert_int_equal(t.begins, 1);
+    assert_string_equal(t.text, "hello"); // tokens of unknown requests are dropped
+    assert_int_equal(t.result.completion_tokens, 2);
+    assert_int_equal(status_of(&t).state, ENGINE_READY);
+    assert_string_equal(status_of(&t).info.arch, "fake");
+    assert_true(t.changes >= 2);
+    RUN_UNTIL(&t, status_of(&t).stats.requests == 42); // asked for when it came to rest
+    must_submit(&t, "refuse");
+    RUN_UNTIL(&t, t.fails == 1);
+    assert_int_equal(t.why.code, ERR_LIMIT);
+    assert_string_equal(t.why.param, "messages");
+    assert_int_equal(status_of(&t).requests, 0);
+    finish(&t);
+}
+
+static void test_full(void **state) {
+    (void)state;
+    struct world t;
+    struct err e;
+    uint64_t id, first;
+    start(&t, "honest");
+    first = must_submit(&t, "hold");
+    must_submit(&t, "hold");
+    must_submit(&t, "hold");
+    assert_int_equal(submit(&t, "hold", &id, &e), -1); // 2 parallel + 1 waiting
+    assert_int_equal(e.code, ERR_BUSY);
+    engine_cancel(t.w, first);
+    engine_cancel(t.w, 12345);
+    must_submit(&t, "hold");
+    finish(&t);
+    assert_int_equal(t.fails, 3);
+    assert_int_equal(t.why.code, ERR_CANCELLED);
+}
+
+static void test_cancel_reaches_the_worker(void **state) {
+    (void)state;
+    struct world t;
+    start(&t, "exits on cancel");
+    RUN_UNTIL(&t, status_of(&t).state == ENGINE_READY);
+    uint64_t id = must_submit(&t, "hold");
+    engine_cancel(t.w, id);
+    RUN_UNTIL(&t, strstr(status_of(&t).why.msg, "exited with code 5"));
+    assert_int_equal(t.begins + t.ends + t.fails, 0);
+    finish(&t);
+}
+
+static void test_death_with_requests(void **state) {
+    (void)state;
+    struct world t;
+    start(&t, "honest");
+    RUN_UNTIL(&t, status_of(&t).state == ENGINE_READY);
+    must_submit(&t, "hold");
+    must_submit(&t, "die");
+    RUN_UNTIL(&t, t.fails == 2);
+    assert_int_equal(t.why.code, ERR_WORKER);
+    assert_non_null(strstr(t.why.msg, "exited with code 7"));
+    must_submit(&t, "hello again"); // waits for the next worker
+    RUN_UNTIL(&t, t.ends == 1);
+    assert_int_equal(status_of(&t).restarts, 1);
+    pid_t pid = status_of(&t).pid;
+    must_submit(&t, "hold");
+    kill(pid, SIGKILL);
+    RUN_UNTIL(&t, t.fails == 3);
+    assert_non_null(strstr(t.why.msg, "signal 9"));
+    RUN_UNTIL(&t, status_of(&t).state == ENGINE_READY);
+    assert_int_equal(status_of(&t).restarts, 2);
+    assert_int_not_equal(status_of(&t).pid, pid);
+    finish(&t);
+}
+
+static void test_dies_while_loading(void **state) {
+    (void)state;
+    struct world t;
+    struct err e;
+    uint64_t id;
+    start(&t, "dies while loading");
+    must_submit(&t, "hello"); // survives the first two deaths: no worker has seen it
+    RUN_UNTIL(&t, status_of(&t).state == ENGINE_FAILED);
+    assert_int_equal(status_of(&t).restarts, 2);
+    assert_int_equal(t.fails, 1);
+    assert_int_equal(t.why.code, ERR_WORKER);
+    assert_int_equal(submit(&t, "hello", &id, &e), -1);
+    assert_int_equal(e.code, ERR_WORKER);
+    assert_int_equal(status_of(&t).pid, 0);
+    finish(&t);
+}
+
+static void test_refuses_the_model(void **state) {
+    (void)state;
+    struct world t;
+    start(&t, "refuses");
+    must_submit(&t, "hello");
+    RUN_UNTIL(&t, status_of(&t).state == ENGINE_FAILED && !status_of(&t).pid);
+    assert_int_equal(status_of(&t).restarts, 0); // trying again would not help
+    assert_int_equal(status_of(&t).why.code, ERR_INVALID);
+    assert_int_equal(t.fails, 1);
+    assert_int_equal(t.why.code, ERR_WORKER);
+    assert_non_null(strstr(t.why.msg, "not a GGUF"));
+    finish(&t);
+}
+
+static void test_liars_are_killed(void **state) {
+    (void)state;
+    static const char *const lies[] = {"huge frame", "garbage", "array", "unknown type", "wrong member", "ready twice"};
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        struct world t;
+        start(&t, lies[i]);
+        RUN_UNTIL(&t, status_of(&t).why.code != ERR_NONE);
+        assert_int_equal(status_of(&t).why.code, ERR_WORKER);
+        assert_non_null(strstr(status_of(&t).why.msg, "protocol"));
+        RUN_UNTIL(&t, status_of(&t).restarts >= 1);
+        finish(&t);
+    }
+}
+
+static void test_silent_ones_are_killed(void **state) {
+    (void)state;
+    struct world t;
+    start(&t, "closes its end"); // and does not exit
+    RUN_UNTIL(&t, status_of(&t).restarts == 1);
+    assert_non_null(strstr(status_of(&t).why.msg, "signal 9"));
+    finish(&t);
+    start(&t, "is silent"); // and ignores SIGTERM
+    must_submit(&t, "hello");
+    pid_t pid = status_of(&t).pid;
+    finish(&t);
+    assert_int_equal(t.fails, 1);
+    assert_int_equal(t.why.code, ERR_CANCELLED);
+    assert_int_equal(kill(pid, 0), -1);
+}
+
+static void stop_on_text(void *arg, const char *text, size_t len, int32_t tokens) {
+    struct world *t = arg;
+    (void)text, (void)len, (void)tokens;
+    engine_stop(t->w);
+    t->w = NULL;
+}
+
+static void test_stop_from_a_callback(void **state) {
+    (void)state;
+    struct world t;
+    struct gen_request r;
+    struct gen_events ev = {on_begin, stop_on_text, on_end, on_fail};
+    uint64_t id;
+    struct err e;
+    start(&t, "honest");
+    gen_request_init(&r);
+    r.prompt = json_string("say hello");
+    assert_int_equal(engine_submit(t.w, &r, &ev, &t, &id, &e), 0);
+    gen_request_free(&r);
+    RUN_UNTIL(&t, !t.w);
+    assert_int_equal(t.fails, 1); // within engine_stop
+    assert_int_equal(t.ends, 0);
+    finish(&t);
+}
+
+static void test_no_such_program(void **state) {
+    (void)state;
+    struct event_base *base = event_base_new();
+    struct engine_options o = {.model_name = "m"};
+    struct err e = {.code = ERR_NONE};
+    assert_null(engine_start(base, "/does/not/exist", &o, NULL, NULL, &e));
+    assert_int_equal(e.code, ERR_IO);
+    event_base_free(base);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && !strcmp(argv[1], "worker")) _exit(fake_worker()); // no leak check of its own
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_requests_wait_and_are_answered),
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_cancel_reaches_the_worker),
+        cmocka_unit_test(test_death_with_requests),
+        cmocka_unit_test(test_dies_while_loading),
+        cmocka_unit_test(test_refuses_the_model),
+        cmocka_unit_test(test_liars_are_killed),
+        cmocka_unit_test(test_silent_ones_are_killed),
+        cmocka_unit_test(test_stop_from_a_callback),
+        cmocka_unit_test(test_no_such_program),
+    };
+    signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

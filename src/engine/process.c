@@ -1,0 +1,73 @@
+#include "engine/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static int set_attributes(posix_spawnattr_t *a) {
+    short flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP;
+#ifdef POSIX_SPAWN_CLOEXEC_DEFAULT
+    flags |= POSIX_SPAWN_CLOEXEC_DEFAULT; // macOS's way to leave no stray descriptors
+#endif
+    sigset_t all, none;
+    sigfillset(&all);
+    sigemptyset(&none);
+    return posix_spawnattr_setflags(a, flags) || posix_spawnattr_setsigdefault(a, &all) ||
+           posix_spawnattr_setsigmask(a, &none) || posix_spawnattr_setpgroup(a, 0);
+}
+
+static int close_the_rest(posix_spawn_file_actions_t *f, int from) {
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
+    return posix_spawn_file_actions_addclosefrom_np(f, from);
+#else
+    (void)f, (void)from; // every descriptor of this program is opened close-on-exec
+    return 0;
+#endif
+}
+
+static int spawn(pid_t *pid, const char *const argv[], posix_spawn_file_actions_t *f, struct err *e) {
+    posix_spawnattr_t a;
+    if (posix_spawnattr_init(&a)) return err_set(e, ERR_INTERNAL, "out of memory starting %s", argv[0]);
+    char *const *args = (char *const *)(const void *)argv; // posix_spawn does not write to them
+    int rc = set_attributes(&a);
+    if (!rc) rc = posix_spawn(pid, argv[0], f, &a, args, environ);
+    posix_spawnattr_destroy(&a);
+    if (!rc) return 0;
+    errno = rc;
+    return err_errno(e, "cannot start %s", argv[0]);
+}
+
+static int set_files(posix_spawn_file_actions_t *f, const struct process_files *files) {
+    int rc = posix_spawn_file_actions_addopen(f, 0, "/dev/null", O_RDONLY, 0);
+    if (!rc && files->output >= 0) rc = posix_spawn_file_actions_adddup2(f, files->output, 1);
+    if (!rc && files->output >= 0) rc = posix_spawn_file_actions_addopen(f, 2, "/dev/null", O_WRONLY, 0);
+    if (!rc && files->third >= 0) rc = posix_spawn_file_actions_adddup2(f, files->third, 3);
+    return rc ? rc : close_the_rest(f, files->third >= 0 ? 4 : 3);
+}
+
+int process_start(pid_t *pid, const char *const argv[], const struct process_files *files, struct err *e) {
+    posix_spawn_file_actions_t f;
+    int rc = posix_spawn_file_actions_init(&f);
+    if (!rc) {
+        rc = set_files(&f, files) ? err_set(e, ERR_INTERNAL, "out of memory starting %s", argv[0])
+                                  : spawn(pid, argv, &f, e);
+        posix_spawn_file_actions_destroy(&f);
+        return rc;
+    }
+    return err_set(e, ERR_INTERNAL, "out of memory starting %s", argv[0]);
+}
+
+void process_how_ended(int status, char *out, size_t size) {
+    if (WIFSIGNALED(status)) {
+        int sig = WTERMSIG(status);
+        snprintf(out, size, "was killed by signal %d (%s)", sig, strsignal(sig));
+    } else
+        snprintf(out, size, "exited with code %d", WEXITSTATUS(status));
+}
