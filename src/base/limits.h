@@ -1,26 +1,38 @@
 // Every bound in one place: what comes from outside is limited before it is looked at.
 #pragma once
 
-#define LIMIT_HTTP_HEAD         (64u << 10)  // request line + all headers, bytes
-#define LIMIT_HTTP_HEADERS      100u         // header lines
-#define LIMIT_HTTP_BODY         (32u << 20)  // request body, bytes
-#define LIMIT_HTTP_CONNECTIONS  1024u        // open client connections
-#define LIMIT_HTTP_BACKLOG      (4u << 20)   // unsent response bytes of one client before it is dropped
-#define LIMIT_HTTP_HEAD_SECONDS 30u          // time to send a request's head and body start
-#define LIMIT_HTTP_IDLE_SECONDS 120u         // keep-alive connections without a request
-#define LIMIT_JSON_DEPTH        64u          // nesting of a JSON document from outside
-#define LIMIT_IPC_TO_WORKER     (64u << 20)  // one message to a worker, bytes
-#define LIMIT_IPC_FROM_WORKER   (8u << 20)   // one message from a worker, bytes
-#define LIMIT_STOP_STRINGS      16u          // stop strings of one request
-#define LIMIT_STOP_BYTES        256u         // bytes of one stop string
-#define LIMIT_LOGIT_BIAS        1024u        // logit_bias entries of one request
-#define LIMIT_MESSAGES          4096u        // chat messages of one request
-#define LIMIT_MODEL_NAME        128u         // bytes of a model's name
-#define LIMIT_LOADED_MODELS     16u          // workers one daemon may hold
-#define LIMIT_PARALLEL          256u         // sequences of one worker
-#define LIMIT_CONFIG_BYTES      (1u << 20)   // nebulus.conf
-#define LIMIT_TEMPLATE_BYTES    (1u << 20)   // a chat template's source
-#define LIMIT_TEMPLATE_OUTPUT   (32u << 20)  // a rendered prompt, bytes
-#define LIMIT_TEMPLATE_MEMORY   (256u << 20) // QuickJS heap, bytes
-#define LIMIT_TEMPLATE_STACK    (1u << 20)   // QuickJS stack, bytes
-#define LIMIT_TEMPLATE_MS       2000u        // rendering time of one request
+#define LIMIT_HTTP_HEAD           (64u << 10)  // request line + all headers, bytes
+#define LIMIT_HTTP_HEADERS        100u         // header lines
+#define LIMIT_HTTP_BODY           (32u << 20)  // request body, bytes
+#define LIMIT_HTTP_CONNECTIONS    1024u        // open client connections
+#define LIMIT_HTTP_BACKLOG        (4u << 20)   // unsent response bytes of one client before it is dropped
+#define LIMIT_HTTP_HEAD_SECONDS   30u          // time to send a request's head; longest pause within its body
+#define LIMIT_HTTP_IDLE_SECONDS   120u         // keep-alive connections without a request
+#define LIMIT_HTTP_BODY_SECONDS   300u         // time to send a whole request body
+#define LIMIT_HTTP_WRITE_SECONDS  60u          // a client that takes none of the bytes that wait for it
+#define LIMIT_HTTP_LINGER_SECONDS 5u           // time for a client to close after our last byte
+#define LIMIT_HTTP_PIPELINED      (64u << 10)  // bytes that may wait behind the request being answered
+#define LIMIT_HTTP_BODIES         (256u << 20) // request bodies of all connections together, bytes
+#define LIMIT_HTTP_REFUSED        64u          // connections beyond the limit that still get a 503
+#define LIMIT_HTTP_LISTENERS      8u           // addresses one server listens on
+#define LIMIT_JSON_DEPTH          64u          // nesting of a JSON document from outside
+#define LIMIT_IPC_TO_WORKER       (64u << 20)  // one message to a worker, bytes
+#define LIMIT_IPC_FROM_WORKER     (8u << 20)   // one message from a worker, bytes
+#define LIMIT_IPC_BACKLOG       (128u << 20) // requests that one worker has not taken yet, bytes; then 429
+#define LIMIT_ANSWER            (16u << 20)  // text of an answer that is not streamed, bytes
+#define LIMIT_STOP_STRINGS        16u          // stop strings of one request
+#define LIMIT_STOP_BYTES          256u         // bytes of one stop string
+#define LIMIT_LOGIT_BIAS          1024u        // logit_bias entries of one request
+#define LIMIT_MESSAGES            4096u        // chat messages of one request
+#define LIMIT_MODEL_NAME          128u         // bytes of a model's name
+#define LIMIT_LOADED_MODELS       16u          // workers one daemon may hold
+#define LIMIT_STORED_MODELS     4096u        // models that the store lists
+#define LIMIT_PARALLEL            256u         // sequences of one worker
+#define LIMIT_CONFIG_BYTES        (1u << 20)   // nebulus.conf
+#define LIMIT_TEMPLATE_BYTES      (1u << 20)   // a chat template's source
+#define LIMIT_TEMPLATE_OUTPUT     (32u << 20)  // a rendered prompt, bytes
+#define LIMIT_TEMPLATE_MEMORY     (256u << 20) // QuickJS heap, bytes
+#define LIMIT_TEMPLATE_STACK      (1u << 20)   // QuickJS stack, bytes
+#define LIMIT_TEMPLATE_MS         2000u        // rendering time of one request
+#define LIMIT_API_ANSWER          (64u << 20) // what the command line reads of one answer of the daemon (streams: one line)
+#define LIMIT_CLI_TEXT            (24u << 20) // a prompt that the command line reads from stdin or a file, bytes
