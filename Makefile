@@ -1,0 +1,55 @@
+# The two commands: `make demo` shows the main job, `make check` passes the tests. Both set up everything they need.
+# Everything else is CMake: see CMakePresets.json and ARCHITECTURE.md.
+PRESET  ?= release
+BUILD   := build/$(PRESET)
+DOC     ?= test/data/guide.txt
+MODEL   ?=
+PREFIX  ?= /usr/local
+.DEFAULT_GOAL := build
+.PHONY: help build demo check check-asan check-tsan fuzz oracle soak bench-serve install clean configure
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+configure:
+	@cmake --preset $(PRESET) --log-level=WARNING > /dev/null
+
+build: ## set up and build build/release/nebulus
+	@scripts/bootstrap build
+	@$(MAKE) --no-print-directory configure
+	@cmake --build $(BUILD) --target nebulus mkmodel
+
+demo: build ## run the main job on a real document: make demo [DOC=file] [MODEL=model.gguf]
+	@scripts/demo "$(BUILD)" "$(DOC)" "$(MODEL)"
+
+check: ## set up, build with -Werror, run every test
+	@scripts/bootstrap check
+	@$(MAKE) --no-print-directory configure
+	@cmake --build $(BUILD)
+	@ctest --test-dir $(BUILD) --output-on-failure --schedule-random --no-tests=error
+
+check-asan: ## the same under AddressSanitizer and UBSan
+	@$(MAKE) --no-print-directory check PRESET=asan
+
+check-tsan: ## the threaded parts under ThreadSanitizer
+	@$(MAKE) --no-print-directory check PRESET=tsan
+
+fuzz: ## run every libFuzzer target for SECONDS=30 each (needs clang)
+	@scripts/fuzz $(or $(SECONDS),30)
+
+oracle: build ## greedy output against llama-server, full set
+	@cmake --build $(BUILD)
+	@ctest --test-dir $(BUILD) --output-on-failure -C full -L oracle --no-tests=error
+
+soak: build ## 10,000 requests: the daemon's memory must not grow
+	@/usr/bin/python3 test/e2e/soak.py $(BUILD) 10000
+
+bench-serve: build ## throughput and latency against llama-server
+	@cmake --build $(BUILD)
+	@tools/bench/serve.sh $(BUILD)
+
+install: build ## install the program under PREFIX
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean: ## remove what was built (keeps deps/ and downloads)
+	@rm -rf build
