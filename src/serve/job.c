@@ -1,0 +1,226 @@
+// The whole life of a request: http -> parse -> model -> submit -> begin -> text... -> answer. It may end early: the
+// worker refuses or dies (fail), or the client leaves (left), which stops the computation at once.
+#include "serve/job.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "serve/answer.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { KEEP_ALIVE_SECONDS = 10, WRITE_BYTES = LIMIT_ANSWER * 7 }; // every byte may need \u00XX
+
+enum job_state { JOB_NEW, JOB_QUEUED, JOB_PREFILL, JOB_DECODE, JOB_ANSWERED, JOB_FAILED, JOB_LEFT };
+
+struct job {
+    struct call call;
+    enum job_state state;
+    struct model *model; // outlives the job: stopping it fails the job first
+    uint64_t id;         // of the engine's request
+    struct answer answer;
+    struct buf out;
+    struct event *keep_alive; // streams: comments while nothing else is sent
+    uint64_t started_ns, first_ns, last_ns;
+};
+
+#define MAY(state) (1u << (state))
+static const unsigned may_follow[] = {
+    [JOB_NEW] = MAY(JOB_QUEUED) | MAY(JOB_FAILED),
+    [JOB_QUEUED] = MAY(JOB_PREFILL) | MAY(JOB_DECODE) | MAY(JOB_ANSWERED) | MAY(JOB_FAILED) | MAY(JOB_LEFT),
+    [JOB_PREFILL] = MAY(JOB_DECODE) | MAY(JOB_ANSWERED) | MAY(JOB_FAILED) | MAY(JOB_LEFT),
+    [JOB_DECODE] = MAY(JOB_ANSWERED) | MAY(JOB_FAILED) | MAY(JOB_LEFT),
+    [JOB_ANSWERED] = 0,
+    [JOB_FAILED] = 0,
+    [JOB_LEFT] = 0,
+};
+
+static void enter(struct job *j, enum job_state next) {
+    assert(may_follow[j->state] & MAY(next));
+    j->state = next;
+}
+
+static void job_free(struct job *j) {
+    j->call.s->metrics.active--;
+    j->model->used_ns = clock_mono_ns();
+    answer_free(&j->answer);
+    buf_free(&j->out);
+    if (j->keep_alive) event_free(j->keep_alive);
+    free(j);
+}
+
+// ---------------------------------------------------------------- what the client sees
+// The head of a stream goes out with its first event, so that what fails before still has a status of its own.
+static void begin_stream(struct job *j) {
+    if (http_begun(j->call.x)) return;
+    call_begin(&j->call, "text/event-stream; charset=utf-8");
+    if (answer_open(&j->answer, &j->out)) j->out.failed = true;
+}
+
+// Sends what has been put into `out`. A client that is gone or too slow is dropped by the server: `left` follows.
+static int send_out(struct job *j) {
+    int rc = j->out.failed ? -1 : 0;
+    if (!rc && http_write(j->call.x, buf_str(&j->out), j->out.len)) log_debug("an answer was not taken");
+    buf_clear(&j->out);
+    return rc;
+}
+
+static void finish_failed(struct job *j, const struct err *why) {
+    enter(j, JOB_FAILED);
+    log_info("a request for '%s' failed: %s (%s)", j->model->name, err_name(why->code), why->param);
+    if (!http_begun(j->call.x))
+        call_fail(&j->call, why);
+    else {
+        json_t *error = call_error(why);
+        buf_clear(&j->out);
+        j->call.s->metrics.failed++;
+        if (!error || answer_error(&j->out, error) || send_out(j))
+            log_warn("out of memory telling a client of an error");
+        json_decref(error);
+        http_end(j->call.x);
+    }
+    job_free(j);
+}
+
+static void finish_exhausted(struct job *j, enum err_code code, const char *what) {
+    struct err why;
+    engine_cancel(j->model->engine, j->id);
+    err_set(&why, code, "%s", what);
+    finish_failed(j, &why);
+}
+
+static struct answer_figures figures_of(const struct job *j, const struct gen_result *r) {
+    uint64_t now = clock_mono_ns();
+    uint64_t first = j->first_ns ? j->first_ns : now, last = j->last_ns ? j->last_ns : now;
+    struct answer_figures f = {.finish = r->finish,
+                               .prompt_tokens = r->prompt_tokens,
+                               .cached_tokens = r->cached_tokens,
+                               .completion_tokens = r->completion_tokens,
+                               .queue_ns = r->queue_ns,
+                               .prefill_ns = r->prefill_ns,
+                               .decode_ns = r->decode_ns,
+                               .ttft_ns = first - j->started_ns,
+                               .total_ns = now - j->started_ns};
+    if (r->completion_tokens > 1) f.tpot_ns = (last - first) / (uint64_t)(r->completion_tokens - 1);
+    return f;
+}
+
+static void count(struct metrics *m, const struct answer_figures *f) {
+    m->tokens_in += (uint64_t)f->prompt_tokens;
+    m->tokens_out += (uint64_t)f->completion_tokens;
+    if (f->completion_tokens > 0) metrics_time(&m->ttft, f->ttft_ns);
+    if (f->completion_tokens > 1) metrics_time(&m->tpot, f->tpot_ns);
+}
+
+// ---------------------------------------------------------------- what the engine says
+static void on_text(void *arg, const char *text, size_t len, int32_t tokens) {
+    struct job *j = arg;
+    (void)tokens;
+    if (j->state != JOB_DECODE) enter(j, JOB_DECODE);
+    j->last_ns = clock_mono_ns();
+    if (!j->first_ns) j->first_ns = j->last_ns;
+    if (!len) return; // a token that ends no character yet, or may begin a stop string
+    if (j->answer.stream) begin_stream(j);
+    if (answer_text(&j->answer, &j->out, text, len))
+        finish_exhausted(j, ERR_LIMIT, "the answer is too long: stream it");
+    else if (j->answer.stream && send_out(j))
+        finish_exhausted(j, ERR_INTERNAL, "out of memory");
+}
+
+static void on_begin(void *arg, const struct gen_begin *b) {
+    struct job *j = arg;
+    if (j->state != JOB_QUEUED) return; // a worker that says so twice
+    enter(j, JOB_PREFILL);
+    if (!b->prompt_text) return;
+    if (j->answer.stream) begin_stream(j);
+    if (answer_text(&j->answer, &j->out, b->prompt_text, strlen(b->prompt_text)) || (j->answer.stream && send_out(j)))
+        finish_exhausted(j, ERR_LIMIT, "the prompt is too long to be repeated");
+}
+
+static void on_end(void *arg, const struct gen_result *r) {
+    struct job *j = arg;
+    struct answer_figures f = figures_of(j, r);
+    int rc;
+    if (j->answer.stream) {
+        begin_stream(j);
+        rc = answer_close(&j->answer, &j->out, &f) || send_out(j);
+    } else
+        rc = answer_whole(&j->answer, &j->out, &f);
+    if (rc) {
+        finish_exhausted(j, ERR_INTERNAL, "out of memory");
+        return;
+    }
+    enter(j, JOB_ANSWERED);
+    count(&j->call.s->metrics, &f);
+    log_debug("'%s' answered: %d + %d tokens, first after %.1f ms, %.1f ms in all", j->model->name,
+              (int)f.prompt_tokens, (int)f.completion_tokens, (double)f.ttft_ns / 1e6, (double)f.total_ns / 1e6);
+    if (j->answer.stream)
+        http_end(j->call.x);
+    else {
+        metrics_answer(&j->call.s->metrics, j->call.route, 200);
+        http_reply(j->call.x, 200, "application/json", j->out.data, j->out.len);
+    }
+    job_free(j);
+}
+
+static void on_fail(void *arg, const struct err *why) { finish_failed(arg, why); }
+
+static void on_left(void *arg) {
+    struct job *j = arg;
+    enter(j, JOB_LEFT);
+    engine_cancel(j->model->engine, j->id);
+    j->call.s->metrics.cancelled++;
+    job_free(j);
+}
+
+static void on_keep_alive(evutil_socket_t fd, short what, void *arg) {
+    struct job *j = arg;
+    (void)fd, (void)what;
+    if (j->state == JOB_DECODE && clock_mono_ns() - j->last_ns < KEEP_ALIVE_SECONDS * NS_PER_S) return;
+    begin_stream(j);
+    buf_puts(&j->out, ": keep-alive\n\n");
+    if (send_out(j)) finish_exhausted(j, ERR_INTERNAL, "out of memory");
+}
+
+// ---------------------------------------------------------------- the beginning
+static int start_keep_alive(struct job *j, struct err *e) {
+    if (!j->answer.stream) return 0;
+    j->keep_alive = event_new(j->call.s->base, -1, EV_PERSIST, on_keep_alive, j);
+    struct timeval every = {.tv_sec = KEEP_ALIVE_SECONDS};
+    return j->keep_alive && !event_add(j->keep_alive, &every) ? 0 : err_set(e, ERR_INTERNAL, "out of memory");
+}
+
+static int job_start(const struct call *c, const struct api_request *r, struct model *model, struct err *e) {
+    static const struct gen_events events = {on_begin, on_text, on_end, on_fail};
+    struct job *j = calloc(1, sizeof *j);
+    if (!j) return err_set(e, ERR_INTERNAL, "out of memory");
+    *j = (struct job){.call = *c, .model = model, .started_ns = clock_mono_ns()};
+    c->s->metrics.active++;
+    buf_init(&j->out, WRITE_BYTES);
+    if (answer_init(&j->answer, r, model->name, (int64_t)(clock_wall_ns() / NS_PER_S), e) || start_keep_alive(j, e) ||
+        engine_submit(model->engine, &r->gen, &events, j, &j->id, e)) {
+        enter(j, JOB_FAILED);
+        job_free(j);
+        return -1;
+    }
+    model->requests++;
+    http_on_close(c->x, on_left, j);
+    enter(j, JOB_QUEUED);
+    return 0;
+}
+
+static void begin(const struct call *c, enum api_kind kind) {
+    struct api_request r;
+    struct model *model;
+    struct err why = {.code = ERR_NONE};
+    size_t len;
+    const char *body = http_body(c->x, &len);
+    int rc = api_parse(kind, body, len, &r, &why);
+    if (!rc && !r.seed_given) r.gen.sampling.seed = id_seed();
+    if (!rc) rc = (model = models_get(c->s->models, r.model, &why)) ? job_start(c, &r, model, &why) : -1;
+    if (rc) call_fail(c, &why);
+    api_request_free(&r);
+}
+
+void job_chat(const struct call *c) { begin(c, API_CHAT); }
+void job_completion(const struct call *c) { begin(c, API_COMPLETION); }

@@ -1,0 +1,92 @@
+#include "serve/load.h"
+#include "base/json.h"
+#include "serve/status.h"
+
+#include <stdlib.h>
+
+enum { LINE_BYTES = 64 << 10 };
+
+struct loading {
+    struct call call;
+    struct model *model;
+    struct model_watch watch;
+};
+
+// One line; takes v over. A client that does not read is dropped by the server.
+static void say(struct loading *l, json_t *v) {
+    struct buf line;
+    char *text = v ? json_text(v) : NULL;
+    buf_init(&line, LINE_BYTES);
+    if (text && !buf_puts(&line, text) && !buf_puts(&line, "\n") && http_write(l->call.x, line.data, line.len))
+        l->call.s->metrics.cancelled++;
+    buf_free(&line);
+    free(text);
+    json_decref(v);
+}
+
+static void end(struct loading *l) {
+    http_end(l->call.x);
+    free(l);
+}
+
+static void on_changed(void *arg) {
+    struct loading *l = arg;
+    struct engine_status status;
+    engine_get_status(l->model->engine, &status);
+    if (status.state == ENGINE_LOADING || status.state == ENGINE_WAITING) {
+        say(l, json_pack("{s:i, s:s, s:f}", "v", 1, "state", engine_state_name(status.state), "progress",
+                         status.progress));
+        return;
+    }
+    if (status.state == ENGINE_READY)
+        say(l, json_pack("{s:i, s:s, s:o}", "v", 1, "state", "ready", "model", status_of_model(l->model)));
+    else
+        say(l, call_error(&status.why));
+    model_unwatch(l->model, &l->watch);
+    end(l);
+}
+
+static void on_stopped(void *arg) {
+    struct err why;
+    err_set(&why, ERR_CANCELLED, "the model was stopped");
+    say(arg, call_error(&why));
+    end(arg);
+}
+
+static void on_left(void *arg) {
+    struct loading *l = arg;
+    model_unwatch(l->model, &l->watch);
+    free(l);
+}
+
+// The model that the body asks for.
+static struct model *asked_model(const struct call *c, struct err *e) {
+    const char *name = NULL;
+    json_t *body = call_body(c, e);
+    struct model *model = NULL;
+    if (body && !json_get_string(body, "model", &name, e)) {
+        if (name && *name)
+            model = models_load(c->s->models, name, e);
+        else
+            err_param(e, "model", "'model' is missing: name one, or give the absolute path of a .gguf file");
+    }
+    json_decref(body);
+    return model;
+}
+
+void load_start(const struct call *c) {
+    struct err why = {.code = ERR_NONE};
+    struct model *model = asked_model(c, &why);
+    struct loading *l = model ? calloc(1, sizeof *l) : NULL;
+    if (!l) {
+        if (model) err_set(&why, ERR_INTERNAL, "out of memory");
+        call_fail(c, &why);
+        return;
+    }
+    *l = (struct loading){.call = *c, .model = model};
+    l->watch = (struct model_watch){.changed = on_changed, .stopped = on_stopped, .arg = l};
+    model_watch(model, &l->watch);
+    call_begin(c, "application/x-ndjson");
+    http_on_close(c->x, on_left, l);
+    on_changed(l); // where it stands now
+}

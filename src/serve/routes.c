@@ -1,0 +1,88 @@
+#include "serve/routes.h"
+#include "net/http_json.h"
+#include "serve/address.h"
+#include "serve/id.h"
+#include "serve/job.h"
+#include "serve/load.h"
+#include "serve/status.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+static const struct route {
+    const char *method, *path; // a path that ends in '/' stands for all below it
+    void (*handle)(const struct call *c);
+} routes[] = {
+    {"POST", "/v1/chat/completions", job_chat}, {"POST", "/v1/completions", job_completion},
+    {"GET", "/v1/models", status_models},       {"GET", "/v1/models/", status_one_model},
+    {"GET", "/nebulus/v1/status", status_show}, {"POST", "/nebulus/v1/load", load_start},
+    {"POST", "/nebulus/v1/stop", status_stop},  {"GET", "/health", status_health},
+    {"GET", "/metrics", status_metrics},
+};
+
+static const struct route *find_route(const char *path) {
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        size_t n = strlen(routes[i].path);
+        bool below = routes[i].path[n - 1] == '/' && !strncmp(path, routes[i].path, n) && path[n];
+        if (below || !strcmp(path, routes[i].path)) return &routes[i];
+    }
+    return NULL;
+}
+
+static void refuse(const struct call *c, int status, const char *type, const char *code, const char *message) {
+    metrics_answer(&c->s->metrics, c->route, status);
+    http_reply_error(c->x, status, type, NULL, code, message);
+}
+
+// Keeps web pages of other origins out, also those whose name was made to point here (DNS rebinding).
+static int check_origin(const struct call *c, struct err *e) {
+    const char *host = http_header(c->x, "host"), *origin = http_header(c->x, "origin");
+    char name[SETTING_SIZE];
+    long port;
+    if (!host || address_split(host, name, &port) || (!address_is_loopback(name) && strcasecmp(name, c->s->host) != 0))
+        return err_set(e, ERR_DENIED, "the Host header does not name this daemon: use http://localhost:%u",
+                       (unsigned)c->s->port);
+    if (origin && (strncmp(origin, "http://", 7) != 0 || strcasecmp(origin + 7, host) != 0))
+        return err_set(e, ERR_DENIED, "requests from web pages of other origins are not allowed");
+    return 0;
+}
+
+static void answer_options(const struct call *c, const char *allow) {
+    http_add_header(c->x, "allow", allow);
+    metrics_answer(&c->s->metrics, c->route, 204);
+    http_reply(c->x, 204, NULL, NULL, 0);
+}
+
+// The route's handler, or the answer that there is none.
+static void dispatch(const struct call *c, const struct route *r) {
+    const char *method = http_method(c->x);
+    if (!r) {
+        refuse(c, 404, "invalid_request_error", "not_found", "there is nothing at this path");
+        return;
+    }
+    const char *allow = r->method[0] == 'G' ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+    bool is_head = !strcmp(method, "HEAD") && r->method[0] == 'G';
+    if (!strcmp(method, "OPTIONS"))
+        answer_options(c, allow);
+    else if (strcmp(method, r->method) != 0 && !is_head) {
+        http_add_header(c->x, "allow", allow);
+        refuse(c, 405, "invalid_request_error", "method_not_allowed", "this path does not take that method");
+    } else if (c->s->stopping && r->method[0] == 'P')
+        refuse(c, 503, "server_error", "stopping", "the daemon is shutting down");
+    else
+        r->handle(c);
+}
+
+void routes_handle(struct http_exchange *x, void *arg) {
+    const struct route *r = find_route(http_path(x));
+    struct call c = {.s = arg, .x = x, .route = r ? r->path : "other"};
+    struct err why;
+    char id[ID_SIZE];
+    id_make("req_", id);
+    http_add_header(x, "x-request-id", id);
+    if (check_origin(&c, &why))
+        call_fail(&c, &why);
+    else
+        dispatch(&c, r);
+}

@@ -1,0 +1,18 @@
+// What the parts of the daemon share. One per process, made by daemon.c. Threads: the event-loop thread only.
+#pragma once
+
+#include "net/http.h"
+#include "serve/metrics.h"
+#include "serve/models.h"
+
+struct serve {
+    struct event_base *base;
+    struct http_server *http;
+    struct settings settings;
+    struct store store;
+    struct models *models;
+    struct metrics metrics;
+    char host[SETTING_SIZE]; // where the API listens
+    uint16_t port;
+    bool stopping; // only what has begun is still answered
+};
