@@ -1,0 +1,179 @@
+// Random weights that behave: activations stay of order one, attention is selective, and greedy text varies.
+//
+// Only words ever win: all words share a constant in channel 0 of their output rows, which bytes and control tokens
+// lack. Channel 0 of the residual stream is a constant too, since no layer writes there.
+#include "random.h"
+
+#include "gguf_out.h"
+#include "mem.h"
+#include "rng.h"
+#include "vocabulary.h"
+
+#include <math.h>
+
+enum { CHUNK_ROWS = 64, MATRICES_PER_LAYER = 9, OTHER_MATRICES = 3 };
+
+#define EMBEDDING_NORM 0.5  // of a token's vector: small beside what the layers add, so that no token simply repeats
+#define CHANNEL0       0.25 // the constant in it
+#define LOGIT_SPREAD   2.5  // standard deviation over the vocabulary
+#define WORD_LEAD      20.0 // logits by which words are ahead of other tokens
+#define SELECTIVE      1.5  // deviation of queries and keys: scores spread by its square
+#define OTHER_TOKENS   0.25 // spread of the output rows of other tokens beside those of words
+#define LAYER_POWER    0.75 // what a layer adds to the mean square of the residual stream, roughly
+
+struct writer {
+    const struct random_settings *settings;
+    struct gguf_out out;
+    struct rng rng;
+    float *rows; // CHUNK_ROWS of the widest matrix
+};
+
+struct random_settings random_preset(enum random_preset preset) {
+    static const struct random_settings presets[] = {
+        [PRESET_TINY] = {PRESET_TINY, {2, 4, 2, 32, 128, 256, 512, 4096, GGML_TYPE_F32}, 1, 0},
+        [PRESET_100M] = {PRESET_100M, {12, 12, 4, 64, 768, 2048, 32000, 32768, GGML_TYPE_Q8_0}, 1, 1},
+        [PRESET_1B] = {PRESET_1B, {22, 32, 4, 64, 2048, 5632, 32000, 32768, GGML_TYPE_Q4_0}, 1, 0},
+    };
+    return presets[preset];
+}
+
+static int check_shape(const struct llama_shape *s, struct err *e) {
+    if (s->heads % s->kv_heads) return err_param(e, "kv", "kv=%d does not divide heads=%d", s->kv_heads, s->heads);
+    return 0;
+}
+
+// Uniform numbers of this standard deviation, four from each step of the generator.
+static void fill(struct rng *rng, float *w, int64_t count, double deviation) {
+    float scale = (float)(deviation * sqrt(3.0) / 32768.0);
+    for (int64_t i = 0; i < count; i += 4) {
+        uint64_t bits = rng_next64(rng);
+        for (int64_t k = i; k < i + 4 && k < count; k++) {
+            w[k] = (float)(int16_t)(bits & 0xffff) * scale;
+            bits >>= 16;
+        }
+    }
+}
+
+// What makes a matrix: its rows are random, and in special ones row 0 or channel 0 has a meaning.
+enum role { ROLE_PLAIN, ROLE_WRITER, ROLE_EMBEDDING, ROLE_OUTPUT, ROLE_TIED };
+
+static bool is_word(int64_t token) { return token >= TOKEN_BASE; }
+
+static void mark_row(float *row, int64_t width, int64_t number, enum role role) {
+    switch (role) {
+    case ROLE_PLAIN: return;
+    case ROLE_WRITER: // into the residual stream: nothing into channel 0
+        if (number == 0)
+            for (int64_t i = 0; i < width; i++) row[i] = 0;
+        return;
+    case ROLE_EMBEDDING: row[0] = (float)CHANNEL0; return;
+    case ROLE_OUTPUT:
+    case ROLE_TIED: break;
+    }
+    row[0] = is_word(number) ? (float)CHANNEL0 : 0;
+    for (int64_t i = 1; i < width && !is_word(number); i++) row[i] *= (float)OTHER_TOKENS;
+}
+
+static int write_matrix(struct writer *w, int64_t width, int64_t rows, double deviation, enum role role,
+                        struct err *e) {
+    for (int64_t done = 0; done < rows;) {
+        int64_t part = rows - done < CHUNK_ROWS ? rows - done : CHUNK_ROWS;
+        fill(&w->rng, w->rows, width * part, deviation);
+        for (int64_t i = 0; i < part; i++) mark_row(w->rows + i * width, width, done + i, role);
+        if (gguf_out_rows(&w->out, w->rows, part, e)) return -1;
+        done += part;
+    }
+    return 0;
+}
+
+static int write_norm(struct writer *w, int64_t length, double value, double value0, struct err *e) {
+    for (int64_t i = 0; i < length; i++) w->rows[i] = (float)(i ? value : value0);
+    return gguf_out_rows(&w->out, w->rows, 1, e);
+}
+
+// Standard deviation of weights that turn `in` numbers of order one into numbers of order `gain`.
+static double deviation_for(double gain, int64_t in) { return gain / sqrt((double)in); }
+
+static void declare_layer(struct writer *w, int n) {
+    static const char *const parts[MATRICES_PER_LAYER] = {"attn_norm", "attn_q",   "attn_k", "attn_v",  "attn_output",
+                                                          "ffn_norm",  "ffn_gate", "ffn_up", "ffn_down"};
+    const struct llama_shape *s = &w->settings->shape;
+    int64_t heads = (int64_t)s->heads * s->head_size, kv = (int64_t)s->kv_heads * s->head_size;
+    const int64_t shapes[MATRICES_PER_LAYER][2] = {
+        {s->width, 0}, {s->width, heads},       {s->width, kv},          {s->width, kv},         {heads, s->width},
+        {s->width, 0}, {s->width, s->ff_width}, {s->width, s->ff_width}, {s->ff_width, s->width}};
+    for (int i = 0; i < MATRICES_PER_LAYER; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%d.%s.weight", n, parts[i]);
+        if (shapes[i][1])
+            gguf_out_declare(&w->out, name, (enum ggml_type)s->type, shapes[i][0], shapes[i][1]);
+        else
+            gguf_out_declare_vector(&w->out, name, shapes[i][0]);
+    }
+}
+
+static int write_layer(struct writer *w, struct err *e) {
+    const struct llama_shape *s = &w->settings->shape;
+    int64_t heads = (int64_t)s->heads * s->head_size, kv = (int64_t)s->kv_heads * s->head_size;
+    double selective = deviation_for(SELECTIVE, s->width);
+    double even = deviation_for(1, s->width);
+    if (write_norm(w, s->width, 1, 1, e)) return -1;
+    if (write_matrix(w, s->width, heads, selective, ROLE_PLAIN, e)) return -1;
+    if (write_matrix(w, s->width, kv, selective, ROLE_PLAIN, e)) return -1;
+    if (write_matrix(w, s->width, kv, even, ROLE_PLAIN, e)) return -1;
+    if (write_matrix(w, heads, s->width, deviation_for(1, heads), ROLE_WRITER, e)) return -1;
+    if (write_norm(w, s->width, 1, 1, e)) return -1;
+    if (write_matrix(w, s->width, s->ff_width, selective, ROLE_PLAIN, e)) return -1;
+    if (write_matrix(w, s->width, s->ff_width, even, ROLE_PLAIN, e)) return -1;
+    return write_matrix(w, s->ff_width, s->width, deviation_for(1, s->ff_width), ROLE_WRITER, e);
+}
+
+static void declare_all(struct writer *w) {
+    const struct llama_shape *s = &w->settings->shape;
+    gguf_out_declare(&w->out, "token_embd.weight", (enum ggml_type)s->type, s->width, s->vocabulary);
+    for (int n = 0; n < s->layers; n++) declare_layer(w, n);
+    gguf_out_declare_vector(&w->out, "output_norm.weight", s->width);
+    if (!w->settings->tied)
+        gguf_out_declare(&w->out, "output.weight", (enum ggml_type)s->type, s->width, s->vocabulary);
+}
+
+static int write_all(struct writer *w, struct err *e) {
+    const struct llama_shape *s = &w->settings->shape;
+    bool tied = w->settings->tied;
+    double deviation = deviation_for(EMBEDDING_NORM, s->width);
+    if (write_matrix(w, s->width, s->vocabulary, deviation, tied ? ROLE_TIED : ROLE_EMBEDDING, e)) return -1;
+    for (int n = 0; n < s->layers; n++)
+        if (write_layer(w, e)) return -1;
+    double stream = sqrt(s->layers * LAYER_POWER); // channel 0 is CHANNEL0 / stream after the norm
+    double lead = WORD_LEAD * stream / (CHANNEL0 * CHANNEL0);
+    if (write_norm(w, s->width, LOGIT_SPREAD / EMBEDDING_NORM, lead, e)) return -1;
+    return tied ? 0 : write_matrix(w, s->width, s->vocabulary, deviation, ROLE_OUTPUT, e);
+}
+
+static int64_t widest(const struct llama_shape *s) {
+    int64_t width = (int64_t)s->heads * s->head_size;
+    if (width < s->width) width = s->width;
+    return width < s->ff_width ? s->ff_width : width;
+}
+
+int random_write(const char *path, const struct random_settings *settings, struct err *e) {
+    const struct llama_shape *s = &settings->shape;
+    if (check_shape(s, e)) return -1;
+    struct writer w = {.settings = settings};
+    int result = gguf_out_open(&w.out, path, s->layers * MATRICES_PER_LAYER + OTHER_MATRICES, e);
+    if (result) goto cleanup;
+    w.rows = mem_new((size_t)widest(s) * CHUNK_ROWS, sizeof *w.rows);
+    rng_seed(&w.rng, (uint64_t)settings->seed);
+    llama_header_write(w.out.header, s, "random");
+    gguf_set_val_str(w.out.header, "general.description", "random weights, for measuring speed");
+    gguf_set_val_f32(w.out.header, "llama.rope.freq_base", 10000.0f);
+    vocabulary_write(w.out.header, s->vocabulary, PADDING_WORDS);
+    declare_all(&w);
+    result = gguf_out_begin(&w.out, e);
+    if (!result) result = write_all(&w, e);
+    if (!result) result = gguf_out_commit(&w.out, e);
+cleanup:
+    gguf_out_close(&w.out);
+    free(w.rows);
+    return result;
+}
