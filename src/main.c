@@ -1,1 +1,22 @@
-int main(void) { return 0; }
+// The program: `nebulus COMMAND`. One file of cli/ holds each command; the worker room is entered here and nowhere
+// else.
+#include "cli/command.h"
+#include "engine/worker/worker.h"
+
+#include <string.h>
+
+extern const struct command command_run, command_serve, command_status, command_ps, command_load, command_stop,
+    command_ls, command_show, command_import, command_rm, command_doctor, command_config, command_completion,
+    command_version, command_help;
+
+static const struct command *const commands[] = {
+    &command_run,    &command_serve,  &command_status,     &command_ps,      &command_load,
+    &command_stop,   &command_ls,     &command_show,       &command_import,  &command_rm,
+    &command_doctor, &command_config, &command_completion, &command_version, &command_help,
+};
+
+int main(int argc, char **argv) {
+    // what the daemon and the store start for themselves; not for people
+    if (argc > 1 && !strcmp(argv[1], "worker")) return worker_main(argc - 1, argv + 1);
+    return cli_main(commands, COUNT_OF(commands), argc, argv);
+}

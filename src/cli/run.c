@@ -1,0 +1,215 @@
+// nebulus run: one answer, or a conversation.
+#include "base/json.h"
+#include "base/limits.h"
+#include "cli/api_client.h"
+#include "cli/chat.h"
+#include "cli/command.h"
+#include "cli/generate.h"
+#include "cli/interrupt.h"
+#include "cli/own_daemon.h"
+#include "cli/residency.h"
+#include "cli/term.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct option options[] = {
+    {.name = "system", .letter = 's', .type = OPTION_TEXT, .placeholder = "TEXT", .help = "system message"},
+    {.name = "file",
+     .letter = 'f',
+     .type = OPTION_TEXT,
+     .placeholder = "FILE",
+     .help = "put the content of FILE behind the prompt"},
+    {.name = "raw", .type = OPTION_FLAG, .help = "complete the text as it is, without the chat template"},
+    OPTIONS_GENERATE,
+    {.name = "stats", .letter = 'v', .type = OPTION_FLAG, .help = "tokens, TTFT and TPOT on stderr after the answer"},
+    {.name = "verbose", .type = OPTION_FLAG, .help = "the same"},
+    OPTION_JSON,
+};
+
+struct job {
+    struct invocation *in;
+    struct own_daemon own;
+    struct api_client *api;
+    struct loading loading;
+    struct buf prompt;
+    bool interactive;
+};
+
+// ---- the prompt
+
+static int add_part(struct buf *prompt, const char *text, size_t n, struct err *e) {
+    if (prompt->len && n) buf_puts(prompt, "\n\n");
+    if (n) buf_append(prompt, text, n);
+    return prompt->failed ? err_set(e, ERR_LIMIT, "the prompt is longer than %u bytes", LIMIT_CLI_TEXT) : 0;
+}
+
+static int add_stdin(struct buf *prompt, struct err *e) {
+    char piece[16384];
+    bool first = true;
+    for (;;) {
+        ssize_t n = read(STDIN_FILENO, piece, sizeof piece);
+        if (interrupt_pending()) return err_set(e, ERR_CANCELLED, "interrupted");
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return err_errno(e, "cannot read stdin");
+        if (!n) return 0;
+        if (first ? add_part(prompt, piece, (size_t)n, e) : buf_append(prompt, piece, (size_t)n))
+            return err_set(e, ERR_LIMIT, "the prompt is longer than %u bytes", LIMIT_CLI_TEXT);
+        first = false;
+    }
+}
+
+// PROMPT, --file and what is piped in, in this order, an empty line between them. Nothing at all at a terminal: a
+// conversation.
+static int read_prompt(struct job *j, struct err *e) {
+    const struct args *a = &j->in->args;
+    const char *file = args_text(a, "file", NULL);
+    bool piped = !term_is_tty(STDIN_FILENO), given = a->n_words > 1 || file;
+    if (a->n_words > 1 && add_part(&j->prompt, a->words[1], strlen(a->words[1]), e)) return -1;
+    if (file) {
+        char *data;
+        size_t n;
+        if (file_read(file, LIMIT_CLI_TEXT, &data, &n, e)) return -1;
+        int rc = add_part(&j->prompt, data, n, e);
+        free(data);
+        if (rc) return -1;
+    }
+    j->interactive = !given && !piped && term_is_tty(STDOUT_FILENO);
+    if (piped && add_stdin(&j->prompt, e)) return -1;
+    if (j->interactive && args_has(a, "json"))
+        return err_param(e, "json", "--json needs a prompt: as an argument, with --file or on stdin");
+    if (!j->interactive && !j->prompt.len)
+        return err_set(e, ERR_INVALID, "there is no prompt: give one as an argument or on stdin");
+    return 0;
+}
+
+// ---- the daemon
+
+// A flag that only a daemon started by this call could heed.
+static const char *unheeded_flag(const struct args *a) {
+    for (size_t i = 0; i < a->n_given; i++)
+        if (a->given[i].setting && strcmp(a->given[i].setting->name, "api") != 0) return a->given[i].setting->name;
+    return NULL;
+}
+
+static bool api_was_given(const struct settings *s) {
+    return s->origin[settings_find("api") - settings_table] == FROM_FLAG;
+}
+
+static int find_daemon(struct job *j, struct err *e) {
+    const struct settings *s = &j->in->settings;
+    const char *flag = unheeded_flag(&j->in->args);
+    json_t *health = NULL;
+    if (!(j->api = api_open(s->api, e))) return -1;
+    int rc = api_get(j->api, "/health", &health, e);
+    json_decref(health);
+    if (!rc && flag) term_notice("note: a daemon runs already, so that %s is as it was started with", flag);
+    if (!rc || e->code != ERR_UNREACHABLE || api_was_given(s)) return rc;
+    api_close(j->api);
+    j->api = NULL;
+    term_notice("note: no daemon runs at %s; starting one for this call (`nebulus serve` keeps one)", s->api);
+    if (own_daemon_start(&j->own, s, e)) return -1;
+    return (j->api = api_open(j->own.address, e)) ? 0 : -1;
+}
+
+// ---- the answer
+
+static json_t *make_request(struct job *j, struct err *e) {
+    json_t *request = generate_request(&j->in->args, j->loading.name),
+           *prompt = json_stringn(buf_str(&j->prompt), j->prompt.len);
+    const char *system = args_text(&j->in->args, "system", NULL);
+    int bad = !request || !prompt;
+    if (bad)
+        err_set(e, ERR_INVALID, "the prompt is not valid UTF-8: convert it first, as with iconv");
+    else if (args_has(&j->in->args, "raw"))
+        bad = json_object_set(request, "prompt", prompt);
+    else {
+        json_t *messages = system ? json_pack("[{s:s, s:s}, {s:s, s:O}]", "role", "system", "content", system, "role",
+                                              "user", "content", prompt)
+                                  : json_pack("[{s:s, s:O}]", "role", "user", "content", prompt);
+        bad = json_object_set_new(request, "messages", messages);
+        if (bad) err_set(e, ERR_INVALID, "the system message is not valid UTF-8");
+    }
+    json_decref(prompt);
+    if (!bad) return request;
+    json_decref(request);
+    return NULL;
+}
+
+// {"v":1,"model","answer","finish_reason","usage","nebulus"} from the daemon's OpenAI-shaped answer.
+static json_t *record_of(const json_t *answer) {
+    json_t *record = cli_object(), *choice = json_array_get(json_object_get(answer, "choices"), 0);
+    json_t *text = json_object_get(json_object_get(choice, "message"), "content");
+    static const char *const members[] = {"id", "created", "model", "usage", "nebulus"};
+    if (!record) return NULL;
+    for (size_t i = 0; i < COUNT_OF(members); i++) {
+        json_t *v = json_object_get(answer, members[i]);
+        if (v) json_object_set(record, members[i], v);
+    }
+    json_object_set(record, "answer", text ? text : json_object_get(choice, "text"));
+    json_object_set(record, "finish_reason", json_object_get(choice, "finish_reason"));
+    return record;
+}
+
+static int answer_once(struct job *j, struct err *e) {
+    struct outcome o;
+    json_t *request = make_request(j, e), *answer = NULL;
+    int rc = -1;
+    outcome_init(&o);
+    if (!request) goto out;
+    if (args_has(&j->in->args, "json")) {
+        if (generate_whole(j->api, request, &answer, e)) goto out;
+        rc = term_print_json(record_of(answer), e);
+        goto out;
+    }
+    rc = generate_stream(j->api, request, &o, e);
+    if (!rc && (args_has(&j->in->args, "stats") || args_has(&j->in->args, "verbose"))) outcome_print(&o);
+out:
+    json_decref(answer);
+    json_decref(request);
+    outcome_free(&o);
+    return rc;
+}
+
+static int run(struct invocation *in) {
+    struct job j = {.in = in};
+    struct err e = {.code = ERR_NONE};
+    int code = CLI_OK;
+    buf_init(&j.prompt, LIMIT_CLI_TEXT);
+    int rc = loading_init(&j.loading, &in->paths, in->args.words[0], &e);
+    bool readable = rc || !read_prompt(&j, &e);
+    if (!readable) rc = -1;
+    if (!rc) rc = find_daemon(&j, &e) || loading_run(&j.loading, j.api, NULL, NULL, &e);
+    if (!rc && j.interactive)
+        code = chat_run(j.api, &in->args, &in->paths, j.loading.name);
+    else if (!rc)
+        rc = answer_once(&j, &e);
+    if (rc) code = !readable && e.code == ERR_INVALID ? cli_usage(in->command, &e) : cli_fail(&e);
+    loading_free(&j.loading);
+    api_close(j.api);
+    own_daemon_stop(&j.own);
+    buf_free(&j.prompt);
+    return code;
+}
+
+const struct command command_run = {
+    .name = "run",
+    .group = "Use",
+    .arguments = "MODEL [PROMPT]",
+    .summary = "Answer a prompt, or chat",
+    .details = "MODEL is a stored model's name or the path of a .gguf file. The prompt is PROMPT, what is piped in, or "
+               "both (an empty\n"
+               "line between them); without either, a conversation begins at the terminal. The answer goes to stdout "
+               "as it comes.\n"
+               "Where no daemon runs, one is started for this call; the settings below then apply to it.",
+    .min_words = 1,
+    .max_words = 2,
+    .completes = COMPLETES_MODELS,
+    .options = options,
+    .n_options = COUNT_OF(options),
+    .settings = SETTINGS_RUN,
+    .run = run,
+};
