@@ -18,5 +18,6 @@ static const struct command *const commands[] = {
 int main(int argc, char **argv) {
     // what the daemon and the store start for themselves; not for people
     if (argc > 1 && !strcmp(argv[1], "worker")) return worker_main(argc - 1, argv + 1);
-    return cli_main(commands, COUNT_OF(commands), argc, argv);
+    const struct build build = {.jinja = NEBULUS_HAVE_JINJA};
+    return cli_main(&build, commands, COUNT_OF(commands), argc, argv);
 }

@@ -78,7 +78,8 @@ static int run_command(struct invocation *in, int argc, char **argv) {
         cli_print_help(c);
         return CLI_OK;
     }
-    if (args_parse(&in->args, c->options, c->n_options, c->settings, argc, argv, &e) || check_words(c, &in->args, &e))
+    if (args_parse(&in->args, c->options, c->n_options, c->settings, argc, (const char *const *)argv, &e) ||
+        check_words(c, &in->args, &e))
         return cli_usage(c, &e);
     if (c->settings != SETTINGS_UNUSED) {
         if (paths_init(&in->paths, &e) || settings_load(&in->settings, &in->paths, &e)) return cli_fail(&e);
@@ -88,8 +89,8 @@ static int run_command(struct invocation *in, int argc, char **argv) {
     return c->run(in);
 }
 
-int cli_main(const struct command *const *commands, size_t n, int argc, char **argv) {
-    struct invocation in = {.commands = commands, .n_commands = n};
+int cli_main(const struct build *b, const struct command *const *commands, size_t n, int argc, char **argv) {
+    struct invocation in = {.build = b, .commands = commands, .n_commands = n};
     const char *name = argc > 1 ? argv[1] : "help";
     if (!strcmp(name, "--help") || !strcmp(name, "-h")) name = "help";
     if (!strcmp(name, "--version") || !strcmp(name, "-V")) name = "version";

@@ -37,7 +37,13 @@ struct command {
     int (*run)(struct invocation *in);
 };
 
+// What the program was built with and the rooms below cannot know.
+struct build {
+    bool jinja; // chat templates run in a real Jinja; else only libllama's built-in ones
+};
+
 struct invocation {
+    const struct build *build;
     const struct command *command;
     const struct command *const *commands; // all
     size_t n_commands;
@@ -51,7 +57,7 @@ struct invocation {
 #define COUNT_OF(table) (sizeof(table) / sizeof *(table))
 
 // The program: finds the command, parses its arguments, reads the configuration, runs it.
-int cli_main(const struct command *const *commands, size_t n, int argc, char **argv);
+int cli_main(const struct build *b, const struct command *const *commands, size_t n, int argc, char **argv);
 
 const struct command *cli_find(const struct command *const *commands, size_t n, const char *name); // NULL: none
 void cli_print_overview(const struct command *const *commands, size_t n);

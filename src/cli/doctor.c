@@ -46,7 +46,7 @@ static int print_json(const struct doctor_report *r, struct err *e) {
 static int run(struct invocation *in) {
     struct err e = {.code = ERR_NONE};
     struct doctor_report r;
-    doctor_examine(&r);
+    doctor_examine(&r, in->build->jinja);
     if (interrupt_pending()) return CLI_INTERRUPTED;
     if (args_has(&in->args, "json")) {
         if (print_json(&r, &e)) return cli_fail(&e);

@@ -65,10 +65,10 @@ static void check_device(struct doctor_report *r, const json_t *device) {
 
 static void check_engine(struct doctor_report *r) {
     struct err e = {.code = ERR_NONE};
-    const char *version = "?", *from = "?", *templates = NULL;
+    const char *version = "?", *from = "?";
     json_t *devices = NULL, *info = engine_info_get(&e);
     if (!info || json_get_string(info, "llama", &version, &e) || json_get_string(info, "from", &from, &e) ||
-        json_get_string(info, "chat_templates", &templates, &e) || json_get_array(info, "devices", &devices, &e)) {
+        json_get_array(info, "devices", &devices, &e)) {
         advise(add(r, "engine", CHECK_FAIL, "%s", e.msg), "run `nebulus worker --devices` to see what libllama says");
         json_decref(info);
         return;
@@ -78,12 +78,15 @@ static void check_engine(struct doctor_report *r) {
     if (!json_array_size(devices))
         advise(add(r, "device", CHECK_FAIL, "libllama finds no device, not even the CPU"),
                "install its backends: scripts/bootstrap");
-    if (templates && !strcmp(templates, "jinja"))
+    json_decref(info);
+}
+
+static void check_templates(struct doctor_report *r, bool jinja) {
+    if (jinja)
         add(r, "templates", CHECK_OK, "chat templates are rendered by Jinja");
-    else if (templates)
+    else
         advise(add(r, "templates", CHECK_WARN, "only libllama's built-in chat templates"),
                "build with QuickJS and @huggingface/jinja: scripts/bootstrap");
-    json_decref(info);
 }
 
 // ---- files
@@ -238,13 +241,14 @@ static void check_daemon(struct doctor_report *r, const struct settings *s) {
     api_close(api);
 }
 
-void doctor_examine(struct doctor_report *r) {
+void doctor_examine(struct doctor_report *r, bool jinja) {
     struct err e = {.code = ERR_NONE};
     struct paths p;
     struct settings s;
     r->n = 0;
     add(r, "version", CHECK_OK, "nebulus %s", NEBULUS_VERSION);
     check_engine(r);
+    check_templates(r, jinja);
     check_memory(r);
     if (paths_init(&p, &e)) {
         advise(add(r, "home", CHECK_FAIL, "%s", e.msg), "set NEBULUS_HOME");

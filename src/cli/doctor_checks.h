@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/err.h"
+#include <stdbool.h>
 #include <stddef.h>
 
 enum check_state { CHECK_OK, CHECK_WARN, CHECK_FAIL };
@@ -21,4 +22,5 @@ struct doctor_report {
 };
 
 // Runs all checks, in order. Takes a second or so: it loads the backends in a process of their own.
-void doctor_examine(struct doctor_report *r);
+// jinja: whether this program was built with it.
+void doctor_examine(struct doctor_report *r, bool jinja);

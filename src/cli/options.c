@@ -81,7 +81,7 @@ struct parsing {
     size_t n;
     enum settings_use use;
     int argc, at; // argv[at] is the next one
-    char **argv;
+    const char *const *argv;
 };
 
 static int keep(struct parsing *p, const struct option *o, const struct setting *s, const char *value, struct err *e) {
@@ -152,8 +152,8 @@ static int parse_short(struct parsing *p, const char *text, struct err *e) {
     return 0;
 }
 
-int args_parse(struct args *a, const struct option *table, size_t n, enum settings_use use, int argc, char **argv,
-               struct err *e) {
+int args_parse(struct args *a, const struct option *table, size_t n, enum settings_use use, int argc,
+               const char *const *argv, struct err *e) {
     struct parsing p = {.args = a, .table = table, .n = n, .use = use, .argc = argc, .argv = argv};
     bool ended = false;
     a->n_given = a->n_words = 0;

@@ -44,8 +44,8 @@ struct args {
 
 // Parses argv[0..argc) (without the program's and the command's name). Values are checked against the tables. An
 // unknown option fails with the nearest known one in the message.
-int args_parse(struct args *a, const struct option *table, size_t n, enum settings_use use, int argc, char **argv,
-               struct err *e) MUST_USE;
+int args_parse(struct args *a, const struct option *table, size_t n, enum settings_use use, int argc,
+               const char *const *argv, struct err *e) MUST_USE;
 
 bool args_has(const struct args *a, const char *name);
 const char *args_text(const struct args *a, const char *name, const char *otherwise); // the last one given

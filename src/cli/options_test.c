@@ -25,7 +25,7 @@ static struct err e;
 // Splits a line at its spaces and parses it.
 static int parse(const char *line, enum settings_use use) {
     static char words[512];
-    static char *argv[64];
+    static const char *argv[64];
     int argc = 0;
     assert_true(strlen(line) < sizeof words);
     snprintf(words, sizeof words, "%s", line);
@@ -113,11 +113,11 @@ static void long_words_do_not_overflow(void **state) {
 
 static void too_many_are_refused(void **state) {
     (void)state;
-    static char *many[ARGS_MAX + 1], word[] = "w", flag[] = "-q";
-    for (size_t i = 0; i <= ARGS_MAX; i++) many[i] = word;
+    static const char *many[ARGS_MAX + 1];
+    for (size_t i = 0; i <= ARGS_MAX; i++) many[i] = "w";
     assert_int_equal(args_parse(&args, table, N, SETTINGS_UNUSED, ARGS_MAX, many, &e), 0);
     assert_int_equal(args_parse(&args, table, N, SETTINGS_UNUSED, ARGS_MAX + 1, many, &e), -1);
-    for (size_t i = 0; i <= ARGS_MAX; i++) many[i] = flag;
+    for (size_t i = 0; i <= ARGS_MAX; i++) many[i] = "-q";
     assert_int_equal(args_parse(&args, table, N, SETTINGS_UNUSED, ARGS_MAX + 1, many, &e), -1);
 }
 
