@@ -1,0 +1,311 @@
+#include "engine/worker/compute.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <string.h>
+
+static const uint64_t REPORT_NS = 250 * NS_PER_MS;
+
+struct compute {
+    struct model *model;
+    struct queue *queue;
+    struct channel *channel;
+    llama_memory_t memory;
+    uint64_t step_ns, reported;
+    int32_t capacity;                       // tokens of a step
+    int32_t slots[LIMIT_PARALLEL], n_slots; // free sequence ids of libllama
+    struct llama_batch batch;
+    struct candidates candidates;
+    struct pace pace;
+    struct worker_stats stats;
+    // the step
+    struct share shares[LIMIT_PARALLEL];
+    int32_t n_shares;
+    struct sequence *members[LIMIT_PARALLEL]; // of the shares
+    struct buf piece, text;                   // of one token
+    json_t *texts;                            // what the step's "tokens" message will hold, or NULL
+    struct buf ends;                          // frames that follow it
+    struct buf out;                           // all of them
+};
+
+// ---------------------------------------------------------------- what the daemon hears
+static void report(struct compute *c) {
+    struct queue *q = c->queue;
+    pthread_mutex_lock(&q->lock);
+    c->stats.waiting = q->n_waiting;
+    pthread_mutex_unlock(&q->lock);
+    c->stats.running = q->n_running;
+    c->stats.cells_used = 0;
+    for (int32_t i = 0; i < q->n_running; i++) c->stats.cells_used += q->running[i]->lane.past;
+    c->reported = clock_mono_ns();
+    channel_send(c->channel, stats_encode(&c->stats));
+}
+
+static void append_end(struct compute *c, json_t *msg) {
+    if (frame_append(&c->ends, msg)) log_error("out of memory: the end of a request is lost");
+    json_decref(msg);
+}
+
+// Writes what a step has produced: one message with all text, then the ends.
+static void flush(struct compute *c) {
+    buf_clear(&c->out);
+    if (c->texts) {
+        json_t *msg = json_pack("{s:s, s:o}", "t", "tokens", "d", c->texts);
+        c->texts = NULL;
+        if (frame_append(&c->out, msg)) {
+            log_error("out of memory: the text of a step is lost");
+            buf_clear(&c->out);
+        }
+        json_decref(msg);
+    }
+    if (buf_append(&c->out, buf_str(&c->ends), c->ends.len)) log_error("out of memory: the end of a request is lost");
+    channel_write(c->channel, &c->out);
+    buf_clear(&c->ends);
+}
+
+// ---------------------------------------------------------------- sequences come and go
+static void leave(struct compute *c, struct sequence *s) {
+    llama_memory_seq_rm(c->memory, s->slot, -1, -1);
+    c->slots[c->n_slots++] = s->slot;
+    s->slot = -1;
+    s->lane.past = 0;
+}
+
+static void drop(struct compute *c, struct sequence *s) {
+    int32_t i = 0;
+    while (c->queue->running[i] != s) i++;
+    leave(c, queue_remove(c->queue, i));
+    sequence_free(s);
+}
+
+static void finish(struct compute *c, struct sequence *s, enum finish how, int stop) {
+    struct gen_result result;
+    sequence_result(s, how, stop, &result);
+    append_end(c, result_encode(s->id, &result));
+    drop(c, s);
+}
+
+static void fail(struct compute *c, struct sequence *s, const char *why) {
+    struct err e;
+    err_set(&e, ERR_INTERNAL, "%s", why);
+    append_end(c, error_encode(s->id, &e));
+    drop(c, s);
+}
+
+static void preempt(struct compute *c, int32_t i) {
+    struct sequence *s = c->queue->running[i];
+    leave(c, s);
+    if (queue_preempt(c->queue, i)) {
+        c->stats.preemptions++;
+        return;
+    }
+    s->slot = c->slots[--c->n_slots]; // cancelled meanwhile: it keeps its place for the moment it takes to end it
+    finish(c, s, FINISH_CANCELLED, -1);
+}
+
+static void end_cancelled(struct compute *c) {
+    for (int32_t i = c->queue->n_running - 1; i >= 0; i--)
+        if (atomic_load(&c->queue->running[i]->cancelled)) finish(c, c->queue->running[i], FINISH_CANCELLED, -1);
+}
+
+static int32_t lanes_of(const struct queue *q, const struct lane **lanes) {
+    for (int32_t i = 0; i < q->n_running; i++) lanes[i] = &q->running[i]->lane;
+    return q->n_running;
+}
+
+static bool fits(const struct sequence *s, void *arg) {
+    const struct compute *c = arg;
+    const struct lane *lanes[LIMIT_PARALLEL];
+    int32_t n = lanes_of(c->queue, lanes);
+    return c->n_slots > 0 && batch_admits(c->stats.cells_total, batch_cells(lanes, n), n, s->lane.len);
+}
+
+static void admit(struct compute *c) {
+    for (struct sequence *s; (s = queue_admit(c->queue, fits, c));) {
+        s->slot = c->slots[--c->n_slots];
+        if (s->started) continue; // it was preempted
+        s->started = clock_mono_ns();
+        c->stats.requests++;
+    }
+}
+
+static void make_room(struct compute *c) {
+    const struct lane *lanes[LIMIT_PARALLEL];
+    int32_t victim;
+    while ((victim = batch_victim(lanes, lanes_of(c->queue, lanes), c->stats.cells_total)) >= 0) preempt(c, victim);
+}
+
+// ---------------------------------------------------------------- a step
+static void add_token(struct llama_batch *b, llama_token token, int32_t pos, int32_t slot, bool logits) {
+    int32_t i = b->n_tokens++;
+    b->token[i] = token;
+    b->pos[i] = pos;
+    b->n_seq_id[i] = 1;
+    b->seq_id[i][0] = slot;
+    b->logits[i] = logits;
+}
+
+// Chooses the members of the step and fills the batch. Returns how many of them generate.
+static int32_t compose(struct compute *c) {
+    const struct lane *lanes[LIMIT_PARALLEL];
+    int32_t n = lanes_of(c->queue, lanes), decodes = 0;
+    for (int32_t i = 0; i < n; i++) decodes += lane_decodes(lanes[i]);
+    c->n_shares = batch_plan(lanes, n, pace_budget(&c->pace, decodes, c->step_ns, c->capacity), c->shares);
+    c->batch.n_tokens = 0;
+    for (int32_t i = 0; i < c->n_shares; i++) {
+        struct sequence *s = c->members[i] = c->queue->running[c->shares[i].lane];
+        for (int32_t k = 0; k < c->shares[i].count; k++) {
+            int32_t at = s->lane.past + k;
+            add_token(&c->batch, s->tokens[at], at, s->slot, at + 1 == s->lane.len);
+        }
+    }
+    return decodes;
+}
+
+// libllama asks this often during a step: nobody waits for its result any more?
+static bool abandoned(void *arg) {
+    const struct compute *c = arg;
+    if (atomic_load_explicit(&c->queue->closing, memory_order_relaxed)) return true;
+    for (int32_t i = 0; i < c->n_shares; i++)
+        if (!atomic_load_explicit(&c->members[i]->cancelled, memory_order_relaxed)) return false;
+    return c->n_shares > 0;
+}
+
+static void step_failed(struct compute *c, int32_t rc) {
+    enum { NO_SLOT = 1, ABORTED = 2 };
+    if (rc == ABORTED) return; // its members are ended by the next turn
+    struct queue *q = c->queue;
+    if (rc == NO_SLOT && q->n_running > 1) {
+        int32_t youngest = 0;
+        for (int32_t i = 1; i < q->n_running; i++)
+            if (q->running[i]->lane.serial > q->running[youngest]->lane.serial) youngest = i;
+        preempt(c, youngest);
+        return;
+    }
+    log_error("libllama could not compute a step (%d)", rc);
+    for (int32_t i = 0; i < c->n_shares; i++)
+        fail(c, c->members[i],
+             rc == NO_SLOT ? "the KV cache has no room for this sequence"
+                           : "the model could not be computed; the reason is in the worker's log");
+    // what the cache holds now is not known: the others are read again
+    while (q->n_running) preempt(c, q->n_running - 1);
+    llama_memory_clear(c->memory, true);
+}
+
+// ---------------------------------------------------------------- after a step
+static void say(struct compute *c, const struct sequence *s) {
+    if (!c->text.len) return;
+    json_t *one = json_pack("[I, s%, i]", (json_int_t)s->id, c->text.data, c->text.len, (int)s->drawn);
+    if (!c->texts) c->texts = json_array();
+    json_array_append_new(c->texts, one);
+}
+
+static void end_text(struct compute *c, struct sequence *s, enum finish how, int stop) {
+    if (stop < 0) detok_flush(&s->detok, &c->text);
+    say(c, s);
+    finish(c, s, how, stop);
+}
+
+static void take_token(struct compute *c, struct sequence *s, llama_token token) {
+    buf_clear(&c->text);
+    if (!s->first) s->first = clock_mono_ns();
+    s->drawn++;
+    c->stats.decode_tokens++;
+    if (llama_vocab_is_eog(c->model->vocab, token)) {
+        end_text(c, s, FINISH_STOP, -1);
+        return;
+    }
+    s->tokens[s->lane.len++] = token;
+    model_piece(c->model, token, false, &c->piece);
+    int stop = detok_push(&s->detok, buf_str(&c->piece), c->piece.len, &c->text);
+    if (c->text.failed || c->piece.failed)
+        fail(c, s, "out of memory for the text of a token");
+    else if (stop >= 0)
+        end_text(c, s, FINISH_STOP, stop);
+    else if (s->lane.len >= s->most)
+        end_text(c, s, FINISH_LENGTH, -1);
+    else
+        say(c, s);
+}
+
+static void choose_tokens(struct compute *c) {
+    for (int32_t i = 0, at = 0; i < c->n_shares; i++) {
+        struct sequence *s = c->members[i];
+        at += c->shares[i].count;
+        s->lane.past += c->shares[i].count;
+        if (s->lane.past < s->lane.len) continue; // its prompt is not read yet
+        if (atomic_load(&s->cancelled)) continue;
+        float *logits = llama_get_logits_ith(c->model->ctx, at - 1);
+        llama_token token = logits ? sampler_choose(s->sampler, logits, s->tokens, s->lane.len, &c->candidates) : -1;
+        if (token < 0)
+            fail(c, s, "the model computed no number for any token; its file may be damaged");
+        else
+            take_token(c, s, token);
+    }
+}
+
+static void step(struct compute *c) {
+    uint64_t begin = clock_mono_ns();
+    int32_t decodes = compose(c), tokens = c->batch.n_tokens;
+    int32_t rc = llama_decode(c->model->ctx, c->batch);
+    llama_synchronize(c->model->ctx);
+    uint64_t took = clock_mono_ns() - begin;
+    c->stats.steps++;
+    c->stats.busy_ns += (int64_t)took;
+    if (rc) {
+        step_failed(c, rc);
+        return;
+    }
+    pace_learn(&c->pace, decodes, tokens - decodes, took);
+    c->stats.prefill_tokens += tokens - decodes;
+    if (tokens > decodes) queue_set_pace(c->queue, c->pace.prompt_ns);
+    choose_tokens(c);
+}
+
+// ---------------------------------------------------------------- the loop
+static int init(struct compute *c, struct model *m, struct queue *q, struct channel *channel, long step_ms,
+                struct err *e) {
+    memset(c, 0, sizeof *c);
+    c->model = m;
+    c->queue = q;
+    c->channel = channel;
+    c->memory = llama_get_memory(m->ctx);
+    c->step_ns = (uint64_t)(step_ms > 0 ? step_ms : 250) * NS_PER_MS;
+    c->capacity = (int32_t)llama_n_batch(m->ctx);
+    c->stats.cells_total = m->info.kv_cells;
+    for (int32_t i = m->info.parallel; i > 0;) c->slots[c->n_slots++] = --i;
+    buf_init(&c->piece, DETOK_PIECE);
+    buf_init(&c->text, LIMIT_IPC_FROM_WORKER / 8);
+    buf_init(&c->ends, LIMIT_IPC_FROM_WORKER);
+    buf_init(&c->out, 2 * LIMIT_IPC_FROM_WORKER);
+    c->batch = llama_batch_init(c->capacity, 0, 1);
+    llama_set_abort_callback(m->ctx, abandoned, c);
+    return candidates_init(&c->candidates, m->info.vocab, e);
+}
+
+static void turn(struct compute *c, bool asked) {
+    end_cancelled(c);
+    admit(c);
+    make_room(c);
+    bool worked = c->queue->n_running > 0;
+    if (worked) step(c);
+    flush(c);
+    bool due = !c->queue->n_running || clock_mono_ns() - c->reported >= REPORT_NS;
+    bool stale = !c->queue->n_running && (c->stats.running || c->stats.waiting); // all that was left has been cancelled
+    if (asked || stale || (worked && due)) report(c);
+}
+
+int compute_run(struct model *m, struct queue *q, struct channel *channel, long step_ms, struct err *e) {
+    struct compute c;
+    int rc = init(&c, m, q, channel, step_ms, e);
+    bool asked;
+    while (!rc && queue_wait(q, &asked)) turn(&c, asked);
+    llama_set_abort_callback(m->ctx, NULL, NULL);
+    llama_batch_free(c.batch);
+    candidates_free(&c.candidates);
+    buf_free(&c.piece);
+    buf_free(&c.text);
+    buf_free(&c.ends);
+    buf_free(&c.out);
+    return rc;
+}

@@ -1,0 +1,12 @@
+// The compute thread: the only one that touches the llama context. Each turn it ends what was cancelled, admits what
+// fits, runs one step of libllama for all sequences together, chooses their next tokens, and writes everything of the
+// step at once.
+#pragma once
+
+#include "engine/worker/channel.h"
+#include "engine/worker/model.h"
+#include "engine/worker/queue.h"
+
+// Runs until the queue is stopped. step_ms: the longest step while sequences generate. Fails only where memory runs out
+// at the start.
+int compute_run(struct model *m, struct queue *q, struct channel *c, long step_ms, struct err *e) MUST_USE;

@@ -1,0 +1,120 @@
+#include "engine/worker/queue.h"
+
+void queue_init(struct queue *q) {
+    *q = (struct queue){.n_running = 0};
+    pthread_mutex_init(&q->lock, NULL);
+    pthread_cond_init(&q->changed, NULL);
+}
+
+void queue_close(struct queue *q) {
+    for (struct sequence *s = q->waiting, *next; s; s = next) {
+        next = s->next;
+        sequence_free(s);
+    }
+    for (int32_t i = 0; i < q->n_running; i++) sequence_free(q->running[i]);
+    pthread_mutex_destroy(&q->lock);
+    pthread_cond_destroy(&q->changed);
+}
+
+static void insert(struct queue *q, struct sequence *s) {
+    struct sequence **at = &q->waiting;
+    while (*at && !lane_before(&s->lane, &(*at)->lane)) at = &(*at)->next;
+    s->next = *at;
+    *at = s;
+    q->n_waiting++;
+}
+
+int32_t queue_length(struct queue *q) {
+    pthread_mutex_lock(&q->lock);
+    int32_t n = q->n_waiting + q->n_running;
+    pthread_mutex_unlock(&q->lock);
+    return n;
+}
+
+void queue_add(struct queue *q, struct sequence *s) {
+    pthread_mutex_lock(&q->lock);
+    s->lane.serial = ++q->serial;
+    s->lane.due = lane_due(s->arrived, s->prompt, &(struct pace){.prompt_ns = q->prompt_ns});
+    insert(q, s);
+    pthread_cond_signal(&q->changed);
+    pthread_mutex_unlock(&q->lock);
+}
+
+struct sequence *queue_cancel(struct queue *q, uint64_t id) {
+    pthread_mutex_lock(&q->lock);
+    struct sequence **at = &q->waiting, *found;
+    while (*at && (*at)->id != id) at = &(*at)->next;
+    found = *at;
+    if (found) {
+        *at = found->next;
+        q->n_waiting--;
+    }
+    for (int32_t i = 0; i < q->n_running; i++)
+        if (q->running[i]->id == id) atomic_store(&q->running[i]->cancelled, true);
+    pthread_mutex_unlock(&q->lock);
+    return found;
+}
+
+void queue_ask_report(struct queue *q) {
+    pthread_mutex_lock(&q->lock);
+    q->report = true;
+    pthread_cond_signal(&q->changed);
+    pthread_mutex_unlock(&q->lock);
+}
+
+void queue_stop(struct queue *q) {
+    pthread_mutex_lock(&q->lock);
+    atomic_store(&q->closing, true);
+    pthread_cond_signal(&q->changed);
+    pthread_mutex_unlock(&q->lock);
+}
+
+bool queue_wait(struct queue *q, bool *report) {
+    pthread_mutex_lock(&q->lock);
+    while (!q->closing && !q->report && !q->n_running && !q->waiting) pthread_cond_wait(&q->changed, &q->lock);
+    *report = q->report;
+    q->report = false;
+    pthread_mutex_unlock(&q->lock);
+    return !atomic_load(&q->closing);
+}
+
+struct sequence *queue_admit(struct queue *q, bool (*fits)(const struct sequence *s, void *arg), void *arg) {
+    pthread_mutex_lock(&q->lock);
+    struct sequence *s = q->waiting;
+    if (s && fits(s, arg)) {
+        q->waiting = s->next;
+        q->n_waiting--;
+        q->running[q->n_running++] = s;
+    } else {
+        s = NULL;
+    }
+    pthread_mutex_unlock(&q->lock);
+    return s;
+}
+
+struct sequence *queue_remove(struct queue *q, int32_t i) {
+    pthread_mutex_lock(&q->lock);
+    struct sequence *s = q->running[i];
+    q->running[i] = q->running[--q->n_running];
+    pthread_mutex_unlock(&q->lock);
+    return s;
+}
+
+bool queue_preempt(struct queue *q, int32_t i) {
+    pthread_mutex_lock(&q->lock);
+    struct sequence *s = q->running[i];
+    bool moves = !atomic_load(&s->cancelled);
+    if (moves) {
+        q->running[i] = q->running[--q->n_running];
+        s->lane.due = 0;
+        insert(q, s);
+    }
+    pthread_mutex_unlock(&q->lock);
+    return moves;
+}
+
+void queue_set_pace(struct queue *q, double prompt_ns) {
+    pthread_mutex_lock(&q->lock);
+    q->prompt_ns = prompt_ns;
+    pthread_mutex_unlock(&q->lock);
+}

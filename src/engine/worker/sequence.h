@@ -1,0 +1,34 @@
+// One request on its way through the worker: made by the control thread, then owned by the queue and the compute
+// thread.
+#pragma once
+
+#include "engine/request.h"
+#include "engine/worker/batch.h"
+#include "engine/worker/detok.h"
+#include "engine/worker/sample.h"
+#include <stdatomic.h>
+
+struct sequence {
+    uint64_t id;
+    struct lane lane;
+    int32_t slot;         // libllama's sequence id while it runs
+    llama_token *tokens;  // lane.len of them: the prompt and what was generated
+    int32_t prompt, most; // tokens of the prompt; of prompt and answer together
+    int32_t drawn;        // tokens generated, with the one that ended it
+    bool ignore_eos;
+    size_t n_stop;
+    char *stop[LIMIT_STOP_STRINGS];
+    struct sampler *sampler;
+    struct detok detok;
+    uint64_t arrived, started, first; // clock_mono_ns; 0 = not yet
+    atomic_bool cancelled;            // set by the control thread, under the queue's lock
+    struct sequence *next;            // in the queue
+};
+
+// Takes the prompt (malloc'd, n >= 1 tokens) and the sampler, freed even on failure, and r's stop strings. most >= n.
+struct sequence *sequence_new(uint64_t id, struct gen_request *r, llama_token *prompt, int32_t n, int32_t most,
+                              struct sampler *sampler, struct err *e) MUST_USE;
+void sequence_free(struct sequence *s); // and its sampler; NULL is fine
+
+// What to report when it ends now. The stop string is borrowed from s.
+void sequence_result(const struct sequence *s, enum finish how, int stop, struct gen_result *out);
