@@ -2,7 +2,7 @@
 # Everything else is CMake: see CMakePresets.json and ARCHITECTURE.md.
 PRESET  ?= release
 BUILD   := build/$(PRESET)
-DOC     ?= test/data/guide.txt
+DOC     ?=
 MODEL   ?=
 PREFIX  ?= /usr/local
 .DEFAULT_GOAL := build

@@ -8,6 +8,7 @@
 static const char *const names[] = {"none",        "invalid",   "not_found", "denied", "limit",   "busy",
                                     "unreachable", "cancelled", "worker",    "io",     "internal"};
 
+PRINTF_LIKE(4, 0)
 static int fill(struct err *e, enum err_code code, const char *param, const char *fmt, va_list args) {
     if (!e) return -1;
     e->code = code;
