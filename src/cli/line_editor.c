@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 enum { HISTORY_ENTRIES = 1000 };
@@ -18,6 +19,8 @@ struct line_editor {
     History *history;
     char file[PATH_SIZE]; // "" = not kept
     const char *prompt;
+    bool held;
+    struct termios before; // the terminal's mode while not held
 };
 
 static char *give_prompt(EditLine *el) {
@@ -68,6 +71,7 @@ failed:
 
 void line_editor_free(struct line_editor *ed) {
     if (!ed) return;
+    line_editor_release(ed);
     if (ed->history) history_end(ed->history);
     if (ed->el) el_end(ed->el);
     free(ed);
@@ -99,4 +103,17 @@ void line_editor_remember(struct line_editor *ed, const char *text) {
     mode_t before = umask(0077); // the file may hold anything that people type
     history(ed->history, &ev, H_SAVE, ed->file);
     umask(before);
+}
+
+void line_editor_hold(struct line_editor *ed) {
+    struct termios quiet;
+    if (ed->held || tcgetattr(STDIN_FILENO, &ed->before)) return;
+    quiet = ed->before;
+    quiet.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    ed->held = !tcsetattr(STDIN_FILENO, TCSADRAIN, &quiet);
+}
+
+void line_editor_release(struct line_editor *ed) {
+    if (ed->held) tcsetattr(STDIN_FILENO, TCSADRAIN, &ed->before);
+    ed->held = false;
 }
