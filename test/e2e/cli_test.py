@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """Every command of the command line, as a user types it, against real processes.
 
-usage: cli_test.py NEBULUS MKMODEL SCRATCH
+usage: cli_test.py NEBULUS MKMODEL|MODELS [SCRATCH]
 
-Prints one line per check and exits with 1 where one fails. SCRATCH is emptied first. Needs no network.
+The models come from the program mkmodel, or from a folder with recall.gguf and random.gguf. Works in a new folder below SCRATCH (by
+default the current one). Prints one line per check and exits with 1 where one fails. Needs no network.
 """
 import fcntl
 import json
@@ -18,10 +19,12 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 
-NEBULUS, MKMODEL, SCRATCH = (os.path.abspath(a) for a in sys.argv[1:4])
+NEBULUS, MAKER = (os.path.abspath(a) for a in sys.argv[1:3])
+SCRATCH = tempfile.mkdtemp(prefix="cli_test.", dir=os.path.abspath(sys.argv[3] if len(sys.argv) > 3 else "."))
 HOME = os.path.join(SCRATCH, "home")
 ENV = {"PATH": os.environ.get("PATH", ""), "NEBULUS_HOME": HOME, "TERM": "xterm", "LANG": "C.UTF-8", "TZ": "UTC"}
 for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LD_LIBRARY_PATH"):
@@ -189,9 +192,12 @@ GREEDY = ("--raw", "-t", "0", "-n", "32")
 
 def make_models():
     paths = {}
-    for name, arguments in (("recall", ["recall"]), ("tiny", ["random"])):
+    for name, kind in (("recall", "recall"), ("tiny", "random")):
         paths[name] = os.path.join(SCRATCH, name + ".gguf")
-        subprocess.run([MKMODEL, arguments[0], paths[name]], check=True, stdout=subprocess.DEVNULL, timeout=LIMIT)
+        if os.path.isdir(MAKER):
+            shutil.copy(os.path.join(MAKER, kind + ".gguf"), paths[name])
+        else:
+            subprocess.run([MAKER, kind, paths[name]], check=True, stdout=subprocess.DEVNULL, timeout=LIMIT)
     with open(paths["tiny"], "rb") as f:
         whole = f.read()
     paths["cut"] = os.path.join(SCRATCH, "cut.gguf")
@@ -569,7 +575,6 @@ def test_output():
 
 
 def main():
-    shutil.rmtree(SCRATCH, ignore_errors=True)
     os.makedirs(HOME, mode=0o700)
     paths = make_models()
     test_help()
@@ -582,8 +587,9 @@ def main():
     test_output()
     test_daemon(paths)
     test_own_daemon(paths)
-    shutil.rmtree(SCRATCH, ignore_errors=True)
-    print(f"{len(failures)} checks failed" if failures else "all checks passed")
+    if not failures: # else the daemon's log is of use
+        shutil.rmtree(SCRATCH, ignore_errors=True)
+    print(f"{len(failures)} checks failed, see {SCRATCH}" if failures else "all checks passed")
     return 1 if failures else 0
 
 
