@@ -115,6 +115,11 @@ static int send_message(struct engine *w, json_t *msg) {
     return rc;
 }
 
+// The worker tells its figures while it works: those of a worker at rest must be asked for.
+static void ask_at_rest(struct engine *w) {
+    if (!w->n_requests) send_message(w, json_pack("{s:s}", "t", "stats"));
+}
+
 // ---------------------------------------------------------------- what the worker says
 static int on_progress(struct engine *w, const json_t *msg, struct err *e) {
     if (w->state != ENGINE_LOADING) return err_set(e, ERR_INVALID, "progress after it was ready");
@@ -171,7 +176,7 @@ static int on_end(struct engine *w, struct request *r, const json_t *msg, struct
     struct gen_events ev = r->ev;
     void *arg = r->arg;
     request_drop(w, r);
-    if (!w->n_requests) send_message(w, json_pack("{s:s}", "t", "stats")); // the figures of a worker at rest
+    ask_at_rest(w);
     ev.end(arg, &result);
     return 0;
 }
@@ -220,7 +225,9 @@ static int on_message(void *arg, const json_t *msg, struct err *e) {
         if (strcmp(type, handlers[i].type)) continue;
         if (handlers[i].whole) return handlers[i].whole(w, msg, e);
         struct request *r = request_find(w, (uint64_t)json_integer_value(json_object_get(msg, "id")));
-        return r ? handlers[i].of_request(w, r, msg, e) : 0; // unknown: cancelled meanwhile
+        if (r) return handlers[i].of_request(w, r, msg, e);
+        ask_at_rest(w); // it was cancelled; this may be its end
+        return 0;
     }
     return err_set(e, ERR_INVALID, "a message of no known type");
 }

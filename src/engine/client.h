@@ -2,9 +2,9 @@
 // inside the call that caused it.
 //
 // A worker may die at any time. The handle then fails the requests that it held (ERR_WORKER), and starts a new worker
-// after a back-off (0.25 s, doubled up to 30 s; back to 0.25 s after a minute of health); requests that no worker has seen
-// yet wait for the next one. A model that cannot be loaded (a "failed" message) is not tried again; one whose worker dies
-// three times in a row while loading is given up too.
+// after a back-off (0.25 s, doubled up to 30 s; back to 0.25 s after a minute of health); requests that no worker has
+// seen yet wait for the next one. A model that cannot be loaded (a "failed" message) is not tried again; one whose
+// worker dies three times in a row while loading is given up too.
 #pragma once
 
 #include "engine/protocol.h"
@@ -46,9 +46,9 @@ struct gen_events {
 struct engine *engine_start(struct event_base *base, const char *program, const struct engine_options *o,
                             void (*changed)(void *arg), void *arg, struct err *e) MUST_USE;
 
-// Ends the worker (SIGTERM, SIGKILL after 2 s), fails its requests with ERR_CANCELLED before it returns (the one exception
-// to the rule above) and frees the handle; allowed from inside a callback. The event loop must run on until it has nothing
-// left to wait for.
+// Ends the worker (SIGTERM, SIGKILL after 2 s), fails its requests with ERR_CANCELLED before it returns (the one
+// exception to the rule above) and frees the handle; allowed from inside a callback. The event loop must run on until
+// it has nothing left to wait for.
 void engine_stop(struct engine *w); // NULL is fine
 
 const struct engine_options *engine_options(const struct engine *w);

@@ -1,12 +1,10 @@
 #include "serve/answer.h"
-#include "base/clock.h"
-#include "base/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEAD_BYTES = 4096 };
+enum { HEAD_BYTES = 4096, REAL_DIGITS = 12 };
 
 // ---------------------------------------------------------------- text
 // The escapes of JSON for bytes that need one; 0 where they go as they are.
@@ -37,8 +35,13 @@ static void put_escaped(struct buf *out, const char *text, size_t len) {
     buf_append(out, text + start, len - start);
 }
 
+// Compact, with times as people write them: 0.028, not 0.028000000000000001.
+static char *short_text(const json_t *v) {
+    return v ? json_dumps(v, JSON_COMPACT | JSON_REAL_PRECISION(REAL_DIGITS)) : NULL;
+}
+
 static int put_event(struct buf *out, json_t *v) {
-    char *text = v ? json_text(v) : NULL;
+    char *text = short_text(v);
     if (text) {
         buf_puts(out, "data: ");
         buf_puts(out, text);
@@ -89,7 +92,7 @@ static json_t *last_choice(const struct answer *a, const struct answer_figures *
 // {"id":..., "choices":[{"index":0,"delta":{"content":"   - the text follows
 static int make_head(struct answer *a) {
     json_t *v = envelope(a, NULL);
-    char *text = v ? json_text(v) : NULL;
+    char *text = short_text(v);
     if (text) {
         size_t n = strlen(text) - strlen("]}");
         buf_puts(&a->head, "data: ");
@@ -174,7 +177,7 @@ int answer_whole(const struct answer *a, struct buf *out, const struct answer_fi
     json_t *v = choice ? envelope(a, choice) : NULL;
     char *body = NULL;
     if (v && !json_object_set_new(v, "usage", usage(f)) && !json_object_set_new(v, "nebulus", own_member(a, f)))
-        body = json_text(v);
+        body = short_text(v);
     int rc = body ? buf_puts(out, body) : -1;
     json_decref(v);
     free(body);

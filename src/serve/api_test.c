@@ -107,81 +107,82 @@ static void test_prompts(void **state) {
     api_request_free(&r);
 }
 
+static const struct {
+    enum api_kind kind;
+    const char *body, *param;
+} refused[] = {
+    {API_CHAT, "", ""},
+    {API_CHAT, "[]", ""},
+    {API_CHAT, "{\"messages\":", ""},
+    {API_CHAT, "{\"model\":\"\xff\"}", ""},
+    {API_CHAT, "{\"stop\":1,\"stop\":2}", ""},
+    {API_CHAT, "{\"model\":3}", "model"},
+    {API_CHAT, "{}", "messages"},
+    {API_CHAT, "{\"messages\":[]}", "messages"},
+    {API_CHAT, "{\"messages\":{}}", "messages"},
+    {API_CHAT, "{\"messages\":[3]}", "messages[0]"},
+    {API_CHAT, "{\"messages\":[{\"content\":\"x\"}]}", "messages[0].role"},
+    {API_CHAT, "{\"messages\":[{\"role\":5,\"content\":\"x\"}]}", "messages[0].role"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":5}]}", "messages[0].content"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[5]}]}", "messages[0].content"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}", "messages[0].content"},
+    {API_CHAT,
+     "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"x\"}}]}]}",
+     "messages[0].content"},
+    {API_CHAT, CHAT(",\"stream\":1"), "stream"},
+    {API_CHAT, CHAT(",\"stream_options\":true"), "stream_options"},
+    {API_CHAT, CHAT(",\"temperature\":\"hot\""), "temperature"},
+    {API_CHAT, CHAT(",\"temperature\":2.5"), "temperature"},
+    {API_CHAT, CHAT(",\"temperature\":-0.1"), "temperature"},
+    {API_CHAT, CHAT(",\"top_p\":1.5"), "top_p"},
+    {API_CHAT, CHAT(",\"presence_penalty\":3"), "presence_penalty"},
+    {API_CHAT, CHAT(",\"frequency_penalty\":-3"), "frequency_penalty"},
+    {API_CHAT, CHAT(",\"seed\":1.5"), "seed"},
+    {API_CHAT, CHAT(",\"max_tokens\":0"), "max_tokens"},
+    {API_CHAT, CHAT(",\"max_completion_tokens\":-1"), "max_completion_tokens"},
+    {API_CHAT, CHAT(",\"stop\":5"), "stop"},
+    {API_CHAT, CHAT(",\"stop\":[\"a\",5]"), "stop"},
+    {API_CHAT,
+     CHAT(",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"a\",\"b\",\"c\",\"d\",\"e\",\"f\","
+          "\"g\",\"h\"]"),
+     "stop"},
+    {API_CHAT, CHAT(",\"logit_bias\":[]"), "logit_bias"},
+    {API_CHAT, CHAT(",\"logit_bias\":{\"x\":1}"), "logit_bias"},
+    {API_CHAT, CHAT(",\"logit_bias\":{\"-1\":1}"), "logit_bias"},
+    {API_CHAT, CHAT(",\"logit_bias\":{\"1\":101}"), "logit_bias"},
+    {API_CHAT, CHAT(",\"logit_bias\":{\"1\":\"1\"}"), "logit_bias"},
+    {API_CHAT, CHAT(",\"n\":2"), "n"},
+    {API_CHAT, CHAT(",\"n\":0"), "n"},
+    {API_CHAT, CHAT(",\"logprobs\":true"), "logprobs"},
+    {API_CHAT, CHAT(",\"top_logprobs\":2"), "top_logprobs"},
+    {API_CHAT, CHAT(",\"tools\":[{\"type\":\"function\"}]"), "tools"},
+    {API_CHAT, CHAT(",\"functions\":[{}]"), "functions"},
+    {API_CHAT, CHAT(",\"response_format\":{\"type\":\"json_object\"}"), "response_format"},
+    {API_CHAT, CHAT(",\"audio\":{}"), "audio"},
+    {API_CHAT, CHAT(",\"chat_template_kwargs\":[]"), "chat_template_kwargs"},
+    {API_COMPLETION, "{}", "prompt"},
+    {API_COMPLETION, "{\"prompt\":5}", "prompt"},
+    {API_COMPLETION, "{\"prompt\":[]}", "prompt"},
+    {API_COMPLETION, "{\"prompt\":[\"a\",\"b\"]}", "prompt"},
+    {API_COMPLETION, "{\"prompt\":[1,\"b\"]}", "prompt"},
+    {API_COMPLETION, "{\"prompt\":[-1]}", "prompt"},
+    {API_COMPLETION, "{\"prompt\":[1.5]}", "prompt"},
+    {API_COMPLETION, "{\"prompt\":[99999999999]}", "prompt"},
+    {API_COMPLETION, "{\"prompt\":{\"a\":1}}", "prompt"},
+    {API_COMPLETION, TEXT(",\"echo\":\"yes\""), "echo"},
+    {API_COMPLETION, TEXT(",\"best_of\":2"), "best_of"},
+    {API_COMPLETION, TEXT(",\"logprobs\":0"), "logprobs"},
+    {API_COMPLETION, TEXT(",\"suffix\":\"end\""), "suffix"},
+};
+
 static void test_refusals(void **state) {
     (void)state;
-    static const struct {
-        enum api_kind kind;
-        const char *body, *param;
-    } cases[] = {
-        {API_CHAT, "", ""},
-        {API_CHAT, "[]", ""},
-        {API_CHAT, "{\"messages\":", ""},
-        {API_CHAT, "{\"model\":\"\xff\"}", ""},
-        {API_CHAT, "{\"stop\":1,\"stop\":2}", ""},
-        {API_CHAT, "{\"model\":3}", "model"},
-        {API_CHAT, "{}", "messages"},
-        {API_CHAT, "{\"messages\":[]}", "messages"},
-        {API_CHAT, "{\"messages\":{}}", "messages"},
-        {API_CHAT, "{\"messages\":[3]}", "messages[0]"},
-        {API_CHAT, "{\"messages\":[{\"content\":\"x\"}]}", "messages[0].role"},
-        {API_CHAT, "{\"messages\":[{\"role\":5,\"content\":\"x\"}]}", "messages[0].role"},
-        {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":5}]}", "messages[0].content"},
-        {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[5]}]}", "messages[0].content"},
-        {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}", "messages[0].content"},
-        {API_CHAT,
-         "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"x\"}}]}]}",
-         "messages[0].content"},
-        {API_CHAT, CHAT(",\"stream\":1"), "stream"},
-        {API_CHAT, CHAT(",\"stream_options\":true"), "stream_options"},
-        {API_CHAT, CHAT(",\"temperature\":\"hot\""), "temperature"},
-        {API_CHAT, CHAT(",\"temperature\":2.5"), "temperature"},
-        {API_CHAT, CHAT(",\"temperature\":-0.1"), "temperature"},
-        {API_CHAT, CHAT(",\"top_p\":1.5"), "top_p"},
-        {API_CHAT, CHAT(",\"presence_penalty\":3"), "presence_penalty"},
-        {API_CHAT, CHAT(",\"frequency_penalty\":-3"), "frequency_penalty"},
-        {API_CHAT, CHAT(",\"seed\":1.5"), "seed"},
-        {API_CHAT, CHAT(",\"max_tokens\":0"), "max_tokens"},
-        {API_CHAT, CHAT(",\"max_completion_tokens\":-1"), "max_completion_tokens"},
-        {API_CHAT, CHAT(",\"stop\":5"), "stop"},
-        {API_CHAT, CHAT(",\"stop\":[\"a\",5]"), "stop"},
-        {API_CHAT,
-         CHAT(",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"a\",\"b\",\"c\",\"d\",\"e\",\"f\","
-              "\"g\",\"h\"]"),
-         "stop"},
-        {API_CHAT, CHAT(",\"logit_bias\":[]"), "logit_bias"},
-        {API_CHAT, CHAT(",\"logit_bias\":{\"x\":1}"), "logit_bias"},
-        {API_CHAT, CHAT(",\"logit_bias\":{\"-1\":1}"), "logit_bias"},
-        {API_CHAT, CHAT(",\"logit_bias\":{\"1\":101}"), "logit_bias"},
-        {API_CHAT, CHAT(",\"logit_bias\":{\"1\":\"1\"}"), "logit_bias"},
-        {API_CHAT, CHAT(",\"n\":2"), "n"},
-        {API_CHAT, CHAT(",\"n\":0"), "n"},
-        {API_CHAT, CHAT(",\"logprobs\":true"), "logprobs"},
-        {API_CHAT, CHAT(",\"top_logprobs\":2"), "top_logprobs"},
-        {API_CHAT, CHAT(",\"tools\":[{\"type\":\"function\"}]"), "tools"},
-        {API_CHAT, CHAT(",\"functions\":[{}]"), "functions"},
-        {API_CHAT, CHAT(",\"response_format\":{\"type\":\"json_object\"}"), "response_format"},
-        {API_CHAT, CHAT(",\"audio\":{}"), "audio"},
-        {API_CHAT, CHAT(",\"chat_template_kwargs\":[]"), "chat_template_kwargs"},
-        {API_COMPLETION, "{}", "prompt"},
-        {API_COMPLETION, "{\"prompt\":5}", "prompt"},
-        {API_COMPLETION, "{\"prompt\":[]}", "prompt"},
-        {API_COMPLETION, "{\"prompt\":[\"a\",\"b\"]}", "prompt"},
-        {API_COMPLETION, "{\"prompt\":[1,\"b\"]}", "prompt"},
-        {API_COMPLETION, "{\"prompt\":[-1]}", "prompt"},
-        {API_COMPLETION, "{\"prompt\":[1.5]}", "prompt"},
-        {API_COMPLETION, "{\"prompt\":[99999999999]}", "prompt"},
-        {API_COMPLETION, "{\"prompt\":{\"a\":1}}", "prompt"},
-        {API_COMPLETION, TEXT(",\"echo\":\"yes\""), "echo"},
-        {API_COMPLETION, TEXT(",\"best_of\":2"), "best_of"},
-        {API_COMPLETION, TEXT(",\"logprobs\":0"), "logprobs"},
-        {API_COMPLETION, TEXT(",\"suffix\":\"end\""), "suffix"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct api_request r;
         struct err e = {.code = ERR_NONE};
-        if (!api_parse(cases[i].kind, cases[i].body, strlen(cases[i].body), &r, &e))
-            fail_msg("accepted: %s", cases[i].body);
-        if (strcmp(e.param, cases[i].param) != 0) fail_msg("%s blames '%s': %s", cases[i].body, e.param, e.msg);
+        if (!api_parse(refused[i].kind, refused[i].body, strlen(refused[i].body), &r, &e))
+            fail_msg("accepted: %s", refused[i].body);
+        if (strcmp(e.param, refused[i].param) != 0) fail_msg("%s blames '%s': %s", refused[i].body, e.param, e.msg);
         assert_int_equal(e.code, ERR_INVALID);
         api_request_free(&r);
     }

@@ -39,8 +39,8 @@ int daemon_address(const char *api, char host[SETTING_SIZE], long *port, struct 
 }
 
 // ---------------------------------------------------------------- the end
-// Puts everything away. The loop then runs until the workers are gone, which takes 2 seconds at most.
-static void shut_down(struct daemon *d) {
+// Stops listening and lets the loop end, once the workers are gone, too: 2 seconds at most.
+static void close_all(struct daemon *d) {
     struct event **events[] = {&d->on_term, &d->on_int, &d->tick, &d->parent};
     http_server_free(d->serve.http); // clients that are still there count as gone: their jobs end
     d->serve.http = NULL;
@@ -52,24 +52,30 @@ static void shut_down(struct daemon *d) {
     }
 }
 
-// Idle for two ticks: the last answers have left, too.
+// Stopping: first the running requests may end, then the models go - what still waits for them is told so - and then,
+// when the last answers have left, everything else. Two ticks without a request are enough for an answer to leave.
 static void on_tick(evutil_socket_t fd, short what, void *arg) {
     struct daemon *d = arg;
     (void)fd, (void)what;
     d->idle_ticks = d->serve.metrics.active ? 0 : d->idle_ticks + 1;
-    if (d->idle_ticks >= IDLE_TICKS || clock_mono_ns() >= d->deadline_ns) shut_down(d);
+    bool at_rest = d->idle_ticks >= IDLE_TICKS;
+    if (!d->serve.models && at_rest)
+        close_all(d);
+    else if (d->serve.models && (at_rest || clock_mono_ns() >= d->deadline_ns)) {
+        models_free(d->serve.models);
+        d->serve.models = NULL;
+        d->idle_ticks = 0;
+    }
 }
 
 static void stop(struct daemon *d) {
     struct timeval every = {.tv_usec = STOP_TICK_MS * 1000};
-    if (d->serve.stopping) {
-        shut_down(d);
-        return;
-    }
+    bool again = d->serve.stopping;
     d->serve.stopping = true;
-    d->deadline_ns = clock_mono_ns() + GRACE_SECONDS * NS_PER_S;
+    d->deadline_ns = again ? 0 : clock_mono_ns() + GRACE_SECONDS * NS_PER_S;
+    if (again) return;
     log_info("stopping; %zu requests are still being answered", d->serve.metrics.active);
-    if (event_add(d->tick, &every)) shut_down(d);
+    if (event_add(d->tick, &every)) close_all(d);
 }
 
 static void on_signal(evutil_socket_t sig, short what, void *arg) {
@@ -145,19 +151,10 @@ static int preload(struct serve *s, struct err *e) {
     return model ? 0 : -1;
 }
 
-static struct event_base *make_base(void) {
-    struct event_config *config = event_config_new();
-    if (!config) return NULL;
-    event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST); // one system call less per write
-    struct event_base *base = event_base_new_with_config(config);
-    event_config_free(config);
-    return base;
-}
-
 static int open_all(struct daemon *d, const struct daemon_options *o, const struct paths *p, struct err *e) {
     struct serve *s = &d->serve;
     metrics_init(&s->metrics);
-    s->base = make_base();
+    s->base = event_base_new();
     if (!s->base) return err_set(e, ERR_INTERNAL, "cannot make an event loop");
     if (store_init(&s->store, p, e) || !(s->models = models_new(s->base, &s->settings, &s->store, e)) ||
         !(s->http = http_server_new(s->base, routes_handle, s, e)) || make_events(d, o->exit_with_parent, e) ||
@@ -184,7 +181,7 @@ int daemon_run(const struct settings *s, const struct paths *p, const struct dae
     set_log_level(s, o->quiet);
     int rc = open_all(d, o, p, e);
     if (!rc) rc = tell_ready(&d->serve, o->ready_fd, e);
-    if (rc && d->serve.base) shut_down(d);
+    if (rc && d->serve.base) close_all(d);
     if (d->serve.base && event_base_dispatch(d->serve.base) < 0 && !rc)
         rc = err_set(e, ERR_INTERNAL, "the event loop failed");
     if (d->serve.base) event_base_free(d->serve.base);

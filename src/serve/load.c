@@ -10,6 +10,8 @@ struct loading {
     struct call call;
     struct model *model;
     struct model_watch watch;
+    enum engine_state said; // what the last line told
+    double said_progress;
 };
 
 // One line; takes v over. A client that does not read is dropped by the server.
@@ -34,8 +36,11 @@ static void on_changed(void *arg) {
     struct engine_status status;
     engine_get_status(l->model->engine, &status);
     if (status.state == ENGINE_LOADING || status.state == ENGINE_WAITING) {
-        say(l, json_pack("{s:i, s:s, s:f}", "v", 1, "state", engine_state_name(status.state), "progress",
-                         status.progress));
+        if (status.state != l->said || status.progress > l->said_progress)
+            say(l, json_pack("{s:i, s:s, s:f}", "v", 1, "state", engine_state_name(status.state), "progress",
+                             status.progress));
+        l->said = status.state;
+        l->said_progress = status.progress;
         return;
     }
     if (status.state == ENGINE_READY)
@@ -83,7 +88,7 @@ void load_start(const struct call *c) {
         call_fail(c, &why);
         return;
     }
-    *l = (struct loading){.call = *c, .model = model};
+    *l = (struct loading){.call = *c, .model = model, .said = ENGINE_FAILED};
     l->watch = (struct model_watch){.changed = on_changed, .stopped = on_stopped, .arg = l};
     model_watch(model, &l->watch);
     call_begin(c, "application/x-ndjson");

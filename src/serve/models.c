@@ -47,9 +47,10 @@ void model_unwatch(struct model *m, struct model_watch *w) { TAILQ_REMOVE(&m->wa
 static void log_state(struct model *m, const struct engine_status *s) {
     if (s->state == m->said) return;
     m->said = s->state;
+    if (s->state == ENGINE_LOADING) m->loading_ns = clock_mono_ns();
     if (s->state == ENGINE_READY)
         log_info("model '%s' is ready after %.1f s: %s on %s, context %d, %d KV cells", m->name,
-                 (double)(clock_mono_ns() - m->started_ns) / 1e9, s->info.description, s->info.backends,
+                 (double)(clock_mono_ns() - m->loading_ns) / 1e9, s->info.description, s->info.backends,
                  (int)s->info.ctx, (int)s->info.kv_cells);
     if (s->state == ENGINE_FAILED) log_error("model '%s' failed: %s", m->name, s->why.msg);
 }
@@ -113,7 +114,7 @@ static struct model *model_start(struct models *m, const char *name, const char 
     snprintf(one->path, sizeof one->path, "%s", path);
     TAILQ_INIT(&one->watches);
     one->of = m;
-    one->started_ns = one->used_ns = clock_mono_ns();
+    one->started_ns = one->loading_ns = one->used_ns = clock_mono_ns();
     engine_options_of(&o, &m->settings, name, path);
     one->engine = engine_start(m->base, m->store.program, &o, on_changed, one, e);
     if (!one->engine) {

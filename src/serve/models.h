@@ -28,6 +28,7 @@ struct model {
     TAILQ_HEAD(, model_watch) watches;
     TAILQ_ENTRY(model) next;
     enum engine_state said; // the last state in the log
+    uint64_t loading_ns;    // since when its worker loads
 };
 
 struct models *models_new(struct event_base *base, const struct settings *s, const struct store *store,

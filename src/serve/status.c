@@ -120,7 +120,7 @@ void status_models(const struct call *c) {
 void status_one_model(const struct call *c) {
     const char *name = http_path(c->x) + strlen(MODELS_PATH);
     struct err why;
-    json_t *one, *list = all_models(c->s, &why);
+    json_t *one = NULL, *list = all_models(c->s, &why);
     size_t i;
     json_array_foreach(list, i, one) {
         if (!strcmp(name, json_string_value(json_object_get(one, "id")))) break;
