@@ -1,6 +1,7 @@
 #include "base/buf.h"
 
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,8 @@ void buf_clear(struct buf *b) {
 
 int buf_reserve(struct buf *b, size_t n) {
     if (b->failed) return -1;
-    if (n > b->max || b->len > b->max - n) {
+    size_t max = b->max < SIZE_MAX / 4 ? b->max : SIZE_MAX / 4; // no sum below can overflow
+    if (n > max || b->len > max - n) {
         b->failed = true;
         return -1;
     }

@@ -18,15 +18,15 @@
 #define LIMIT_JSON_DEPTH          64u          // nesting of a JSON document from outside
 #define LIMIT_IPC_TO_WORKER       (64u << 20)  // one message to a worker, bytes
 #define LIMIT_IPC_FROM_WORKER     (8u << 20)   // one message from a worker, bytes
-#define LIMIT_IPC_BACKLOG       (128u << 20) // requests that one worker has not taken yet, bytes; then 429
-#define LIMIT_ANSWER            (16u << 20)  // text of an answer that is not streamed, bytes
+#define LIMIT_IPC_BACKLOG         (128u << 20) // requests that one worker has not taken yet, bytes; then 429
+#define LIMIT_ANSWER              (16u << 20)  // text of an answer that is not streamed, bytes
 #define LIMIT_STOP_STRINGS        16u          // stop strings of one request
 #define LIMIT_STOP_BYTES          256u         // bytes of one stop string
 #define LIMIT_LOGIT_BIAS          1024u        // logit_bias entries of one request
 #define LIMIT_MESSAGES            4096u        // chat messages of one request
 #define LIMIT_MODEL_NAME          128u         // bytes of a model's name
 #define LIMIT_LOADED_MODELS       16u          // workers one daemon may hold
-#define LIMIT_STORED_MODELS     4096u        // models that the store lists
+#define LIMIT_STORED_MODELS       4096u        // models that the store lists
 #define LIMIT_PARALLEL            256u         // sequences of one worker
 #define LIMIT_CONFIG_BYTES        (1u << 20)   // nebulus.conf
 #define LIMIT_TEMPLATE_BYTES      (1u << 20)   // a chat template's source

@@ -82,18 +82,29 @@ int path_self(char out[PATH_SIZE], struct err *e) {
 #endif
 }
 
-static int read_all(int fd, char *data, size_t max, size_t *len) {
-    *len = 0;
-    while (*len < max) {
-        ssize_t n = read(fd, data + *len, max - *len);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return (int)n;
-        *len += (size_t)n;
+// Reads until the end or until the limit is passed; the memory grows with what comes, since files in /proc claim to be
+// empty and others may grow meanwhile. Leaves *len > max where there is more than that.
+static int read_all(int fd, size_t room, size_t max, char **data, size_t *len) {
+    for (*len = 0;;) {
+        char *p = realloc(*data, room + 1);
+        if (!p) {
+            errno = ENOMEM;
+            return -1;
+        }
+        *data = p;
+        while (*len < room) {
+            ssize_t n = read(fd, p + *len, room - *len);
+            if (n < 0 && errno == EINTR) continue;
+            if (n <= 0) return (int)n;
+            *len += (size_t)n;
+        }
+        if (*len > max) return 0;
+        room = room <= max / 2 ? 2 * room : max + 1;
     }
-    return 0;
 }
 
 int file_read(const char *path, size_t max, char **data, size_t *len, struct err *e) {
+    enum { LEAST = 4096 };
     int rc = -1;
     *data = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -104,13 +115,9 @@ int file_read(const char *path, size_t max, char **data, size_t *len, struct err
         if (e) e->code = code;
         goto out;
     }
-    size_t size = S_ISREG(st.st_mode) && (size_t)st.st_size < max ? (size_t)st.st_size + 1 : max + 1; // +1 shows growth
-    *data = malloc(size + 1);
-    if (!*data) {
-        err_set(e, ERR_INTERNAL, "out of memory reading %s", path);
-        goto out;
-    }
-    if (read_all(fd, *data, size, len)) {
+    size_t room = S_ISREG(st.st_mode) && st.st_size >= LEAST ? (size_t)st.st_size + 1 : LEAST; // +1 shows growth
+    if (room > max) room = max + 1;
+    if (read_all(fd, room, max, data, len)) {
         err_errno(e, "cannot read %s", path);
         goto out;
     }

@@ -4,7 +4,6 @@
 #include "base/text.h"
 
 #include <ctype.h>
-#include <ini.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +56,7 @@ const struct setting *settings_find(const char *name) {
 
 static bool is_choice(const char *choices, const char *value) {
     size_t n = strlen(value);
+    if (strchr(value, '|')) return false;
     for (const char *p = choices; n && p; p = strchr(p, '|')) {
         if (*p == '|') p++;
         if (!strncmp(p, value, n) && (p[n] == '|' || !p[n])) return true;
@@ -101,30 +101,60 @@ void settings_defaults(struct settings *s) {
         if (assign(s, &settings_table[i], settings_table[i].value, NULL)) abort(); // the table contradicts itself
 }
 
-struct reading {
-    struct settings *s;
-    struct err *e;
-    bool failed;
-};
+// Cuts blanks off both ends of text[0..n).
+static void trim(const char **text, size_t *n) {
+    while (*n && isspace((unsigned char)**text)) {
+        ++*text;
+        --*n;
+    }
+    while (*n && isspace((unsigned char)(*text)[*n - 1])) --*n;
+}
 
-static int read_entry(void *arg, const char *section, const char *name, const char *value) {
-    struct reading *r = arg;
-    if (*section)
-        err_set(r->e, ERR_INVALID, "sections are not used: remove [%.60s]", section);
-    else if (!settings_set(r->s, name, value, FROM_FILE, r->e))
-        return 1;
-    r->failed = true;
+// The length of the line without its comment: '#' or ';' at its beginning or after a blank.
+static size_t uncommented(const char *line, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if ((line[i] == '#' || line[i] == ';') && (!i || isspace((unsigned char)line[i - 1]))) return i;
+    return n;
+}
+
+static int copy_text(char *out, size_t size, const char *text, size_t n, struct err *e) {
+    if (n >= size) return err_set(e, ERR_INVALID, "'%.20s...' is longer than %zu bytes", text, size - 1);
+    memcpy(out, text, n);
+    out[n] = 0;
     return 0;
+}
+
+// One line: nothing, or name = value. (A ready-made INI reader cut long values off without a word and went on after
+// faults.)
+static int read_line(struct settings *s, const char *line, size_t n, struct err *e) {
+    char name[64], value[SETTING_SIZE];
+    n = uncommented(line, n);
+    trim(&line, &n);
+    if (!n) return 0;
+    if (*line == '[') return err_set(e, ERR_INVALID, "sections are not used: remove the line");
+    const char *equals = memchr(line, '=', n);
+    if (!equals) return err_set(e, ERR_INVALID, "not of the form 'name = value'");
+    const char *v = equals + 1;
+    size_t name_len = (size_t)(equals - line), value_len = n - name_len - 1;
+    trim(&line, &name_len);
+    trim(&v, &value_len);
+    if (copy_text(name, sizeof name, line, name_len, e) || copy_text(value, sizeof value, v, value_len, e)) return -1;
+    return settings_set(s, name, value, FROM_FILE, e);
 }
 
 int settings_read_text(struct settings *s, const char *text, const char *file, struct err *e) {
     struct err why = {.code = ERR_NONE};
-    struct reading r = {.s = s, .e = &why};
-    int line = ini_parse_string(text, read_entry, &r);
-    if (!line) return 0;
-    int rc = err_set(e, ERR_INVALID, "%s:%d: %s", file, line, r.failed ? why.msg : "not of the form 'name = value'");
-    if (e) memcpy(e->param, why.param, sizeof e->param);
-    return rc;
+    if (!strncmp(text, "\xEF\xBB\xBF", 3)) text += 3; // the mark that some editors put first
+    for (int number = 1; *text; number++) {
+        size_t n = strcspn(text, "\n");
+        if (read_line(s, text, n, &why)) {
+            int rc = err_set(e, ERR_INVALID, "%s:%d: %s", file, number, why.msg);
+            if (e) memcpy(e->param, why.param, sizeof e->param);
+            return rc;
+        }
+        text += n + (text[n] == '\n');
+    }
+    return 0;
 }
 
 static int read_file(struct settings *s, const struct paths *p, struct err *e) {

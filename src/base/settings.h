@@ -53,7 +53,9 @@ void settings_defaults(struct settings *s);
 // fail and name the file and line, or the variable.
 int settings_load(struct settings *s, const struct paths *p, struct err *e) MUST_USE;
 
-// Reads one configuration file onto s. Exposed for `config check FILE` and the fuzzer.
+// Reads the text of one configuration file onto s: lines of `name = value`; '#' or ';' at the start of a line or after
+// a blank begins a comment. Stops at the first fault and names its line; what stood before it is set. Exposed for
+// `config check FILE` and the fuzzer.
 int settings_read_text(struct settings *s, const char *text, const char *file, struct err *e) MUST_USE;
 
 // Sets one by its name (dashes or underscores). err.param names it.
