@@ -1,0 +1,13 @@
+# cmake -DMKMODEL=program -DOUT=folder -P models.cmake: makes the test models that are not there yet, or are older than mkmodel.
+file(MAKE_DIRECTORY ${OUT})
+function(model name)
+    if(EXISTS ${OUT}/${name}.gguf AND NOT ${MKMODEL} IS_NEWER_THAN ${OUT}/${name}.gguf)
+        return()
+    endif()
+    list(POP_FRONT ARGN kind)
+    execute_process(COMMAND ${MKMODEL} ${kind} ${OUT}/${name}.part ${ARGN} OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+    file(RENAME ${OUT}/${name}.part ${OUT}/${name}.gguf)
+endfunction()
+model(recall recall)
+model(random random preset=tiny)
+model(random_f32 random preset=tiny type=f32 seed=2)

@@ -1,0 +1,103 @@
+// engine/protocol: frames and messages of the worker's wire, in both directions. An input that begins with '{' is one
+// message; anything else is a stream of frames.
+#include "base/json.h"
+#include "engine/protocol.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+// Writes a message as a frame and takes it off again.
+static json_t *through_the_wire(json_t *msg) {
+    struct buf b;
+    struct err e;
+    json_t *got = NULL;
+    size_t used = 0;
+    if (!msg) abort();
+    buf_init(&b, LIMIT_IPC_TO_WORKER);
+    if (frame_append(&b, msg) || frame_take(b.data, b.len, LIMIT_IPC_TO_WORKER, &got, &used, &e) != 1 || used != b.len)
+        abort();
+    buf_free(&b);
+    json_decref(msg);
+    return got;
+}
+
+static void check_request(const json_t *msg) {
+    struct gen_request r, again;
+    uint64_t id = 0, id_again = 0;
+    struct err e;
+    if (!gen_decode(msg, &id, &r, &e)) {
+        json_t *wire = through_the_wire(gen_encode(id, &r));
+        if (gen_decode(wire, &id_again, &again, &e) || id != id_again || r.kind != again.kind ||
+            r.n_stop != again.n_stop)
+            abort();
+        if (!json_equal(r.prompt, again.prompt) || r.max_tokens != again.max_tokens) abort();
+        if (r.sampling.seed != again.sampling.seed || r.sampling.n_bias != again.sampling.n_bias) abort();
+        for (size_t i = 0; i < r.n_stop; i++)
+            if (strcmp(r.stop[i], again.stop[i])) abort();
+        gen_request_free(&again);
+        json_decref(wire);
+    }
+    gen_request_free(&r);
+}
+
+static void check_message(const json_t *msg) {
+    struct err e, why, why_again;
+    struct engine_options o, o_again;
+    struct worker_info info;
+    struct worker_stats stats, stats_again;
+    struct gen_result result, result_again;
+    check_request(msg);
+    if (!load_decode(msg, &o, &e)) {
+        json_t *wire = through_the_wire(load_encode(&o));
+        if (load_decode(wire, &o_again, &e) || strcmp(o.model_path, o_again.model_path) || o.ctx != o_again.ctx)
+            abort();
+        json_decref(wire);
+    }
+    if (!info_decode(msg, &info, &e)) json_decref(through_the_wire(info_encode(&info)));
+    if (!stats_decode(msg, &stats, &e)) {
+        json_t *wire = through_the_wire(stats_encode(&stats));
+        if (stats_decode(wire, &stats_again, &e) || memcmp(&stats, &stats_again, sizeof stats)) abort();
+        json_decref(wire);
+    }
+    if (!result_decode(msg, &result, &e)) {
+        json_t *wire = through_the_wire(result_encode(1, &result));
+        if (result_decode(wire, &result_again, &e) || result.finish != result_again.finish) abort();
+        json_decref(wire);
+    }
+    if (!error_decode(msg, &why, &e)) {
+        json_t *wire = through_the_wire(error_encode(1, &why));
+        if (error_decode(wire, &why_again, &e) || why.code != why_again.code) abort();
+        json_decref(wire);
+    }
+}
+
+static void take_frames(const char *in, size_t n) {
+    enum { MAX_FRAME = 4096 };
+    for (;;) {
+        struct err e = {.code = ERR_NONE};
+        json_t *msg = NULL;
+        size_t used = 0;
+        int rc = frame_take(in, n, MAX_FRAME, &msg, &used, &e);
+        if (rc < 0 && (msg || e.code == ERR_NONE)) abort();
+        if (rc != 1) return;
+        if (!json_is_object(msg) || used < FRAME_HEAD || used > n || used > FRAME_HEAD + MAX_FRAME) abort();
+        check_message(msg);
+        json_decref(msg);
+        in += used;
+        n -= used;
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct err e;
+    if (!size || data[0] != '{') {
+        take_frames((const char *)data, size);
+        return 0;
+    }
+    json_t *msg = json_parse((const char *)data, size, &e);
+    if (json_is_object(msg)) check_message(msg);
+    json_decref(msg);
+    return 0;
+}
