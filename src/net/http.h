@@ -1,7 +1,8 @@
 // An HTTP/1.1 server on libevent's bufferevents and llhttp's strict parser. One request at a time per connection
 // (pipelined ones wait), keep-alive, chunked streaming answers. Every refusal - also of what cannot be parsed - is a
 // JSON error object
-// {"error":{"message","type","param","code"}}. Limits are in base/limits.h. Threads: the event-loop thread only.
+// {"error":{"message","type","param","code"}}. Every answer carries a fresh x-request-id. Limits are in base/limits.h.
+// Threads: the event-loop thread only.
 //
 // A client has left when its connection breaks, when it shuts its sending side before the answer is complete (a
 // half-close counts as leaving: no client waits for an answer that way, and it must be noticed at once), when it takes

@@ -1,4 +1,5 @@
 // Bytes to requests: llhttp in its strict mode, and what RFC 9112 asks for beyond it.
+#include "base/id.h"
 #include "base/text.h"
 #include "net/http_internal.h"
 
@@ -248,6 +249,9 @@ int http_request_begin(struct http_conn *c) {
     buf_init(&x->head, LIMIT_HTTP_HEAD + 2 * LIMIT_HTTP_HEADERS);
     buf_init(&x->body, LIMIT_HTTP_BODY);
     buf_init(&x->extra, LIMIT_HTTP_HEAD);
+    char id[ID_SIZE];
+    id_make("req_", id);
+    http_add_header(x, "x-request-id", id);
     c->x = x;
     llhttp_init(&c->parser, HTTP_REQUEST, &settings);
     c->parser.data = c;

@@ -5,9 +5,9 @@
 #pragma once
 
 #include "base/buf.h"
+#include "base/id.h"
 #include "engine/request.h"
 #include "serve/api.h"
-#include "serve/id.h"
 
 struct answer {
     enum api_kind kind;

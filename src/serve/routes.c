@@ -1,7 +1,6 @@
 #include "serve/routes.h"
 #include "net/http_json.h"
 #include "serve/address.h"
-#include "serve/id.h"
 #include "serve/job.h"
 #include "serve/load.h"
 #include "serve/status.h"
@@ -78,9 +77,6 @@ void routes_handle(struct http_exchange *x, void *arg) {
     const struct route *r = find_route(http_path(x));
     struct call c = {.s = arg, .x = x, .route = r ? r->path : "other"};
     struct err why;
-    char id[ID_SIZE];
-    id_make("req_", id);
-    http_add_header(x, "x-request-id", id);
     if (check_origin(&c, &why))
         call_fail(&c, &why);
     else

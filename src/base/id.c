@@ -1,4 +1,4 @@
-#include "serve/id.h"
+#include "base/id.h"
 
 #include <stdio.h>
 #include <stdlib.h>
