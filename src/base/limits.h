@@ -5,6 +5,7 @@
 #define LIMIT_HTTP_HEADERS        100u         // header lines
 #define LIMIT_HTTP_BODY           (32u << 20)  // request body, bytes
 #define LIMIT_HTTP_CONNECTIONS    1024u        // open client connections
+#define LIMIT_OTHER_FILES         256u         // descriptors beside client connections
 #define LIMIT_HTTP_BACKLOG        (4u << 20)   // unsent response bytes of one client before it is dropped
 #define LIMIT_HTTP_HEAD_SECONDS   30u          // time to send a request's head; longest pause within its body
 #define LIMIT_HTTP_IDLE_SECONDS   120u         // keep-alive connections without a request

@@ -96,6 +96,12 @@ static void harden(void) {
     struct rlimit none = {0, 0};
     signal(SIGPIPE, SIG_IGN);
     if (setrlimit(RLIMIT_CORE, &none)) log_warn("core dumps cannot be turned off: %s", strerror(errno));
+    struct rlimit files;
+    if (!getrlimit(RLIMIT_NOFILE, &files)) {
+        rlim_t want = LIMIT_HTTP_CONNECTIONS + LIMIT_OTHER_FILES;
+        if (files.rlim_cur < want) files.rlim_cur = want < files.rlim_max ? want : files.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &files)) log_warn("more files cannot be opened: %s", strerror(errno));
+    }
 #ifdef __GLIBC__
     // Request bodies come and go: as mappings of their own they go back to the system at once.
     mallopt(M_MMAP_THRESHOLD, BIG_BLOCK);
