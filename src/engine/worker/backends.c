@@ -1,4 +1,3 @@
-#include "base/env.h"
 #include "engine/worker/logs.h"
 #include "engine/worker/model.h"
 
@@ -7,9 +6,6 @@
 
 void backends_init(void) {
     logs_capture();
-    // ggml's CPU threads wait for each other in libgomp, which by default spins for milliseconds: on a machine that
-    // does anything else besides, most of the time goes there (measured on 2 busy cores: decode 5 to 10 times slower)
-    env_default("GOMP_SPINCOUNT", "100");
     if (NEBULUS_BACKEND_DIR[0])
         ggml_backend_load_all_from_path(NEBULUS_BACKEND_DIR);
     else

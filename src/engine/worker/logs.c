@@ -13,7 +13,7 @@ static enum ggml_log_level line_level;
 
 static void end_line(void) {
     if (!line[0]) return;
-    log_debug("%s", line);
+    if (line_level != GGML_LOG_LEVEL_DEBUG) log_debug("%s", line); // its own debugging tells of every tensor
     if (line_level == GGML_LOG_LEVEL_ERROR) snprintf(last_error, sizeof last_error, "%.255s", line);
     line[0] = 0;
 }

@@ -1,0 +1,544 @@
+// A whole worker, in a child process, with a tiny model: what the daemon sends and what it gets.
+#include "base/env.h"
+#include "base/log.h"
+#include "engine/worker/channel.h"
+#include "engine/worker/worker.h"
+
+#include <gguf.h>
+#include <llama.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+// ---------------------------------------------------------------- the model
+enum { VOCAB = 512, WIDTH = 64, HEAD = 32, HEADS = 2, FF = 64, LAYERS = 2, CTX_TRAIN = 1024 };
+enum { MODEL_MEMORY = 4 << 20 };
+static char model_path[] = P_tmpdir "/session_test.XXXXXX";
+
+struct maker {
+    struct gguf_context *file;
+    struct ggml_context *tensors;
+};
+
+// Attention and feed-forward part add nothing, and the rest is computed in whole numbers: whatever else is in a batch,
+// the logits are the same to the bit. Each token has a code of 64 signs, and the token that follows it most likely has
+// that code as its output row.
+enum content { ZEROS, ONES, CODES, CODES_OF_PREDECESSORS };
+
+static float sign_of(int64_t token, int64_t i) {
+    uint32_t x = (uint32_t)(token * WIDTH + i + 1) * 2654435761u;
+    x = (x ^ (x >> 15)) * 2246822519u;
+    return (x >> 13) & 1 ? 1 : -1;
+}
+
+static void tensor(struct maker *m, const char *name, int64_t width, int64_t rows, enum content content) {
+    struct ggml_tensor *t = ggml_new_tensor_2d(m->tensors, GGML_TYPE_F32, width, rows);
+    float *data = ggml_get_data_f32(t);
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t token = content == CODES ? row : (row * 5 + 3) % VOCAB;
+        for (int64_t i = 0; i < width; i++)
+            data[row * width + i] = content == ZEROS ? 0 : content == ONES ? 1 : sign_of(token, i);
+    }
+    ggml_set_name(t, name);
+    gguf_add_tensor(m->file, t);
+}
+
+static void layer(struct maker *m, int i) {
+    static const struct {
+        const char *name;
+        int width, rows;
+        enum content content;
+    } parts[] = {{"attn_norm", WIDTH, 1, ONES},
+                 {"attn_q", WIDTH, HEADS * HEAD, CODES},
+                 {"attn_k", WIDTH, HEAD, CODES},
+                 {"attn_v", WIDTH, HEAD, CODES},
+                 {"attn_output", HEADS * HEAD, WIDTH, ZEROS},
+                 {"ffn_norm", WIDTH, 1, ONES},
+                 {"ffn_gate", WIDTH, FF, CODES},
+                 {"ffn_up", WIDTH, FF, CODES},
+                 {"ffn_down", FF, WIDTH, ZEROS}};
+    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%d.%s.weight", i, parts[k].name);
+        tensor(m, name, parts[k].width, parts[k].rows, parts[k].content);
+    }
+}
+
+static void vocabulary(struct gguf_context *file) {
+    char texts[VOCAB][8];
+    const char *list[VOCAB];
+    int32_t types[VOCAB];
+    float scores[VOCAB];
+    static const char *const special[] = {"<unk>", "<s>", "</s>"};
+    for (int i = 0; i < VOCAB; i++) {
+        list[i] = texts[i];
+        types[i] = i == 0 ? 2 : i < 3 ? 3 : i < 259 ? 6 : 1; // unknown, control, byte, normal
+        scores[i] = (float)-i;
+        if (i < 3)
+            snprintf(texts[i], sizeof texts[i], "%s", special[i]);
+        else if (i < 259)
+            snprintf(texts[i], sizeof texts[i], "<0x%02X>", (unsigned)(i - 3) & 0xFF);
+        else
+            snprintf(texts[i], sizeof texts[i], "%c%c", 'a' + (i - 259) / 16, 'a' + (i - 259) % 16);
+    }
+    gguf_set_val_str(file, "tokenizer.ggml.model", "llama");
+    gguf_set_arr_str(file, "tokenizer.ggml.tokens", list, VOCAB);
+    gguf_set_arr_data(file, "tokenizer.ggml.scores", GGUF_TYPE_FLOAT32, scores, VOCAB);
+    gguf_set_arr_data(file, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, types, VOCAB);
+    gguf_set_val_u32(file, "tokenizer.ggml.unknown_token_id", 0);
+    gguf_set_val_u32(file, "tokenizer.ggml.bos_token_id", 1);
+    gguf_set_val_u32(file, "tokenizer.ggml.eos_token_id", 2);
+}
+
+static int make_model(void **state) {
+    (void)state;
+    struct maker m = {.file = gguf_init_empty()};
+    m.tensors = ggml_init((struct ggml_init_params){.mem_size = MODEL_MEMORY});
+    gguf_set_val_str(m.file, "general.architecture", "llama");
+    gguf_set_val_u32(m.file, "llama.context_length", CTX_TRAIN);
+    gguf_set_val_u32(m.file, "llama.embedding_length", WIDTH);
+    gguf_set_val_u32(m.file, "llama.block_count", LAYERS);
+    gguf_set_val_u32(m.file, "llama.feed_forward_length", FF);
+    gguf_set_val_u32(m.file, "llama.attention.head_count", HEADS);
+    gguf_set_val_u32(m.file, "llama.attention.head_count_kv", 1);
+    gguf_set_val_f32(m.file, "llama.attention.layer_norm_rms_epsilon", 1e-30f);
+    vocabulary(m.file);
+    tensor(&m, "token_embd.weight", WIDTH, VOCAB, CODES);
+    tensor(&m, "output_norm.weight", WIDTH, 1, ONES);
+    tensor(&m, "output.weight", WIDTH, VOCAB, CODES_OF_PREDECESSORS);
+    for (int i = 0; i < LAYERS; i++) layer(&m, i);
+    int fd = mkstemp(model_path);
+    bool ok = fd >= 0 && gguf_write_to_file(m.file, model_path, false);
+    close(fd);
+    ggml_free(m.tensors);
+    gguf_free(m.file);
+    return ok ? 0 : -1;
+}
+
+static int remove_model(void **state) {
+    (void)state;
+    return unlink(model_path);
+}
+
+// ---------------------------------------------------------------- the worker
+enum { MOST = 32 };
+
+struct answer {
+    char text[4096];
+    int32_t tokens, begun, ends; // as the messages tell
+    int finish;                  // or -1
+    char stop[32], error[32], msg[256];
+    int64_t prompt, completion;
+};
+
+struct talk {
+    pid_t pid;
+    struct channel channel;
+    struct answer answers[MOST];
+    struct worker_info info;
+    struct worker_stats stats;
+    int reports;
+    struct err why; // of "failed"
+};
+
+static void child(int fd) {
+    char name[] = "worker", *argv[] = {name, NULL};
+    if (fd != 3 && dup2(fd, 3) != 3) _exit(99);
+    if (fd != 3) close(fd);
+    log_set_level(LOG_ERROR);
+    exit(worker_main(1, argv));
+}
+
+static struct engine_options options(void) {
+    struct engine_options o = {.parallel = 4, .queue = 20, .threads = 2, .chunk = 64, .step_ms = 1, .gpu_layers = 0};
+    snprintf(o.model_name, sizeof o.model_name, "tiny");
+    snprintf(o.model_path, sizeof o.model_path, "%s", model_path);
+    snprintf(o.kv_type, sizeof o.kv_type, "f16");
+    return o;
+}
+
+static json_t *next(struct talk *t) {
+    json_t *msg = NULL;
+    struct err e;
+    return channel_read(&t->channel, &msg, &e) > 0 ? msg : NULL;
+}
+
+// Starts a worker and waits until it is ready (true) or has failed (false; t->why).
+static bool start(struct talk *t, const struct engine_options *o) {
+    int ends[2];
+    bool ready = false;
+    memset(t, 0, sizeof *t);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    t->pid = fork();
+    assert_true(t->pid >= 0);
+    if (!t->pid) {
+        close(ends[0]);
+        child(ends[1]);
+    }
+    close(ends[1]);
+    channel_init(&t->channel, ends[0]);
+    assert_int_equal(channel_send(&t->channel, load_encode(o)), 0);
+    for (json_t *msg; !ready && (msg = next(t)); json_decref(msg)) {
+        const char *type = json_string_value(json_object_get(msg, "t"));
+        struct err e;
+        if (!strcmp(type, "failed")) assert_int_equal(error_decode(msg, &t->why, &e), 0);
+        if (strcmp(type, "ready")) continue;
+        assert_int_equal(info_decode(msg, &t->info, &e), 0);
+        ready = true;
+    }
+    return ready;
+}
+
+// Closes the socket; the worker's exit code, or -1 where a signal ended it.
+static int stop(struct talk *t) {
+    int status;
+    close(t->channel.fd);
+    channel_close(&t->channel);
+    assert_int_equal(waitpid(t->pid, &status, 0), t->pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void on_tokens(struct talk *t, const json_t *list) {
+    size_t i;
+    json_t *one;
+    json_array_foreach(list, i, one) {
+        struct answer *a = &t->answers[json_integer_value(json_array_get(one, 0))];
+        size_t have = strlen(a->text);
+        assert_int_equal(a->ends, 0);
+        assert_true(json_integer_value(json_array_get(one, 2)) > a->tokens);
+        a->tokens = (int32_t)json_integer_value(json_array_get(one, 2));
+        snprintf(a->text + have, sizeof a->text - have, "%s", json_string_value(json_array_get(one, 1)));
+    }
+}
+
+static void on_end(struct answer *a, const json_t *msg) {
+    struct gen_result r;
+    struct err e;
+    assert_int_equal(result_decode(msg, &r, &e), 0);
+    a->ends++;
+    a->finish = (int)r.finish;
+    a->prompt = r.prompt_tokens;
+    a->completion = r.completion_tokens;
+    snprintf(a->stop, sizeof a->stop, "%s", r.stop_string ? r.stop_string : "");
+}
+
+static void on_message(struct talk *t, const json_t *msg) {
+    const char *type = json_string_value(json_object_get(msg, "t"));
+    struct answer *a = &t->answers[json_integer_value(json_object_get(msg, "id"))];
+    struct err e, why;
+    if (!strcmp(type, "begin")) {
+        a->begun++;
+    } else if (!strcmp(type, "tokens")) {
+        on_tokens(t, json_object_get(msg, "d"));
+    } else if (!strcmp(type, "end")) {
+        on_end(a, msg);
+    } else if (!strcmp(type, "error")) {
+        assert_int_equal(error_decode(msg, &why, &e), 0);
+        a->ends++;
+        snprintf(a->error, sizeof a->error, "%s", err_name(why.code));
+        snprintf(a->msg, sizeof a->msg, "%.255s", why.msg);
+    } else {
+        assert_string_equal(type, "stats");
+        assert_int_equal(stats_decode(msg, &t->stats, &e), 0);
+        t->reports++;
+    }
+}
+
+static void wait_for_ends(struct talk *t, int first, int count) {
+    for (int done = 0; done < count;) {
+        json_t *msg = next(t);
+        assert_non_null(msg);
+        on_message(t, msg);
+        json_decref(msg);
+        done = 0;
+        for (int i = first; i < first + count; i++) done += t->answers[i].ends;
+    }
+}
+
+// ---------------------------------------------------------------- requests
+// n different tokens that depend on `which`.
+static json_t *prompt_of(int which, int n) {
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(list, json_integer(259 + (which * 31 + i * 7) % 253));
+    return list;
+}
+
+static void ask_tokens(struct talk *t, int id, int n, const struct sampling *s, int64_t max_tokens,
+                       const char *stop_string) {
+    struct gen_request r;
+    gen_request_init(&r);
+    r.kind = PROMPT_TOKENS;
+    r.prompt = prompt_of(id % 8, n);
+    r.sampling = *s;
+    r.max_tokens = max_tokens;
+    r.ignore_eos = true;
+    if (stop_string) r.stop[r.n_stop++] = strdup(stop_string);
+    assert_int_equal(channel_send(&t->channel, gen_encode((uint64_t)id, &r)), 0);
+    gen_request_free(&r);
+}
+
+static void ask_text(struct talk *t, int id, const char *text) {
+    struct gen_request r;
+    gen_request_init(&r);
+    r.prompt = json_string(text);
+    r.max_tokens = 3;
+    assert_int_equal(channel_send(&t->channel, gen_encode((uint64_t)id, &r)), 0);
+    gen_request_free(&r);
+}
+
+static void cancel(struct talk *t, int id) {
+    assert_int_equal(channel_send(&t->channel, json_pack("{s:s, s:i}", "t", "cancel", "id", id)), 0);
+}
+
+// Greedy for even ids, drawn for odd ones.
+static struct sampling sampling_of(int id) {
+    struct gen_request r;
+    gen_request_init(&r);
+    r.sampling.seed = (uint64_t)id % 8;
+    r.sampling.repeat_penalty = 1.1f;
+    r.sampling.temperature = id % 2 ? 8.0f : 0.0f; // the likeliest logit is 64, others are about 8
+    return r.sampling;
+}
+
+static void ask_nth(struct talk *t, int id, int max_tokens) {
+    static const int sizes[] = {1, 2, 70, 33, 200, 5, 64, 128};
+    struct sampling s = sampling_of(id);
+    ask_tokens(t, id, sizes[id % 8], &s, max_tokens, NULL);
+}
+
+// ---------------------------------------------------------------- tests
+static void test_together_as_alone(void **state) {
+    (void)state;
+    struct talk t;
+    struct engine_options o = options();
+    assert_true(start(&t, &o));
+    for (int id = 8; id < 16; id++) {
+        ask_nth(&t, id, 40);
+        wait_for_ends(&t, id, 1);
+    }
+    for (int id = 16; id < 24; id++) ask_nth(&t, id, 40);
+    wait_for_ends(&t, 16, 8);
+    for (int id = 16; id < 24; id++) {
+        assert_int_equal(t.answers[id].begun, 1);
+        assert_int_equal(t.answers[id].finish, FINISH_LENGTH);
+        assert_int_equal(t.answers[id].completion, 40);
+        assert_string_equal(t.answers[id].text, t.answers[id - 8].text);
+    }
+    assert_string_not_equal(t.answers[16].text, t.answers[17].text);
+    assert_int_equal(stop(&t), 0);
+}
+
+static void test_preemption_does_not_show(void **state) {
+    (void)state;
+    struct talk t;
+    struct engine_options o = options();
+    assert_true(start(&t, &o));
+    for (int id = 8; id < 16; id++) ask_nth(&t, id, 80);
+    wait_for_ends(&t, 8, 8);
+    struct answer roomy[16];
+    memcpy(roomy, t.answers, sizeof roomy);
+    assert_int_equal(stop(&t), 0);
+
+    o.kv_cells = 300;
+    assert_true(start(&t, &o));
+    assert_int_equal(t.info.kv_cells, 300);
+    assert_int_equal(t.info.ctx, 300);
+    for (int id = 8; id < 16; id++) ask_nth(&t, id, 80);
+    wait_for_ends(&t, 8, 8);
+    for (int id = 8; id < 16; id++) {
+        assert_string_equal(t.answers[id].text, roomy[id].text);
+        assert_int_equal(t.answers[id].completion, 80);
+        assert_int_equal(t.answers[id].begun, 1);
+    }
+    while (t.stats.running) { // the last report follows the last end
+        json_t *msg = next(&t);
+        on_message(&t, msg);
+        json_decref(msg);
+    }
+    assert_true(t.stats.preemptions > 0);
+    assert_int_equal(t.stats.cells_used, 0);
+    assert_int_equal(stop(&t), 0);
+}
+
+static void test_ends(void **state) {
+    (void)state;
+    struct talk t;
+    struct engine_options o = options();
+    struct sampling greedy = sampling_of(0);
+    o.ctx = 100;
+    assert_true(start(&t, &o));
+    ask_tokens(&t, 1, 90, &greedy, -1, NULL); // to the end of the context
+    ask_tokens(&t, 9, 90, &greedy, 0, NULL);
+    wait_for_ends(&t, 1, 1);
+    wait_for_ends(&t, 9, 1);
+    assert_int_equal(t.answers[1].completion, 10);
+    assert_int_equal(t.answers[1].finish, FINISH_LENGTH);
+    assert_int_equal(t.answers[9].completion, 0);
+    assert_int_equal(t.answers[9].finish, FINISH_LENGTH);
+    const char *text = t.answers[1].text, *letter = strpbrk(text + 4, "abcdefghijklmnop");
+    assert_non_null(letter);
+    char word[2] = {*letter, 0};
+    ask_tokens(&t, 17, 90, &greedy, -1, word); // id 17 asks what 1 did
+    wait_for_ends(&t, 17, 1);
+    assert_int_equal(t.answers[17].finish, FINISH_STOP);
+    assert_string_equal(t.answers[17].stop, word);
+    assert_null(strpbrk(t.answers[17].text, word));
+    assert_memory_equal(t.answers[17].text, text, strlen(t.answers[17].text));
+    assert_int_equal(stop(&t), 0);
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    struct talk t;
+    struct engine_options o = options();
+    struct sampling greedy = sampling_of(0), wrong = sampling_of(0);
+    char *longer = malloc(201);
+    memset(longer, 'x', 200);
+    longer[200] = 0;
+    o.ctx = 100;
+    assert_true(start(&t, &o));
+    wrong.top_p = -1;
+    ask_tokens(&t, 1, 100, &greedy, 5, NULL);
+    ask_tokens(&t, 2, 0, &greedy, 5, NULL);
+    ask_tokens(&t, 3, 10, &wrong, 5, NULL);
+    ask_text(&t, 4, longer);
+    ask_text(&t, 5, "hello"); // and it still works
+    wait_for_ends(&t, 1, 5);
+    assert_string_equal(t.answers[1].error, "limit");
+    assert_non_null(strstr(t.answers[1].msg, "100 tokens"));
+    assert_string_equal(t.answers[2].error, "invalid");
+    assert_string_equal(t.answers[3].error, "invalid");
+    assert_string_equal(t.answers[4].error, "limit");
+    assert_string_equal(t.answers[5].error, "");
+    assert_int_equal(t.answers[4].begun, 0);
+    assert_int_equal(stop(&t), 0);
+    free(longer);
+}
+
+static void test_full_and_cancelled(void **state) {
+    (void)state;
+    struct talk t;
+    struct engine_options o = options();
+    o.parallel = 2;
+    o.queue = 3;
+    assert_true(start(&t, &o));
+    for (int id = 1; id <= 7; id++) {
+        struct sampling s = sampling_of(id);
+        ask_tokens(&t, id, 20, &s, 900, NULL);
+    }
+    for (int id = 1; id <= 5; id++) cancel(&t, id);
+    cancel(&t, 31); // never heard of
+    wait_for_ends(&t, 1, 7);
+    for (int id = 1; id <= 5; id++) assert_int_equal(t.answers[id].finish, FINISH_CANCELLED);
+    assert_string_equal(t.answers[6].error, "busy");
+    assert_string_equal(t.answers[7].error, "busy");
+    ask_nth(&t, 8, 5); // there is room again
+    wait_for_ends(&t, 8, 1);
+    assert_int_equal(t.answers[8].completion, 5);
+    for (int id = 1; id <= 7; id++) assert_int_equal(t.answers[id].ends, 1);
+    assert_int_equal(stop(&t), 0);
+}
+
+static void test_leaves_in_the_middle(void **state) {
+    (void)state;
+    struct talk t;
+    struct engine_options o = options();
+    assert_true(start(&t, &o));
+    for (int id = 1; id < 6; id++) ask_nth(&t, id, 800);
+    json_t *msg = next(&t);
+    assert_non_null(msg);
+    json_decref(msg);
+    assert_int_equal(stop(&t), 0);
+}
+
+static void test_statistics(void **state) {
+    (void)state;
+    struct talk t;
+    struct engine_options o = options();
+    assert_true(start(&t, &o));
+    assert_int_equal(channel_send(&t.channel, json_pack("{s:s}", "t", "stats")), 0);
+    while (!t.reports) {
+        json_t *msg = next(&t);
+        on_message(&t, msg);
+        json_decref(msg);
+    }
+    assert_int_equal(t.stats.cells_total, t.info.kv_cells);
+    assert_int_equal(t.stats.requests, 0);
+    assert_int_equal(t.info.vocab, VOCAB);
+    assert_int_equal(t.info.layers, LAYERS);
+    assert_int_equal(t.info.kv_bytes_per_token, LAYERS * 2 * HEAD * 2);
+    assert_int_equal(t.info.ctx, CTX_TRAIN);
+    assert_int_equal(stop(&t), 0);
+}
+
+static void bad_file(const char *path, const void *bytes, size_t n, const char *says) {
+    struct talk t;
+    struct engine_options o = options();
+    snprintf(o.model_path, sizeof o.model_path, "%s", path);
+    if (n) {
+        FILE *f = fopen(path, "wb");
+        assert_non_null(f);
+        assert_int_equal(fwrite(bytes, 1, n, f), n);
+        fclose(f);
+    }
+    assert_false(start(&t, &o));
+    if (!strstr(t.why.msg, says)) fail_msg("'%s' does not say '%s'", t.why.msg, says);
+    assert_int_equal(stop(&t), 1);
+    if (n) unlink(path);
+}
+
+static void test_bad_files(void **state) {
+    (void)state;
+    char path[80], *whole;
+    size_t size;
+    struct err e;
+    snprintf(path, sizeof path, "%s.bad", model_path);
+    assert_int_equal(file_read(model_path, 1 << 24, &whole, &size, &e), 0);
+    bad_file("/nonexistent/model.gguf", NULL, 0, "no such file");
+    bad_file("/", NULL, 0, "not a regular file");
+    bad_file(path, "hello, world", 12, "not a GGUF file");
+    bad_file(path, whole, 4, "damaged or truncated");
+    bad_file(path, whole, 1000, "damaged or truncated");
+    bad_file(path, whole, size / 2, "truncated");
+    bad_file(path, whole, size - 1, "truncated");
+    free(whole);
+}
+
+static void test_broken_protocol(void **state) {
+    (void)state;
+    struct talk t;
+    struct engine_options o = options();
+    assert_true(start(&t, &o));
+    assert_int_equal(channel_send(&t.channel, json_pack("{s:s}", "t", "nonsense")), 0); // ignored
+    ask_nth(&t, 1, 3);
+    wait_for_ends(&t, 1, 1);
+    assert_int_equal(write(t.channel.fd, "\xFF\xFF\xFF\xFFgarbage", 11), 11);
+    for (json_t *msg; (msg = next(&t)); json_decref(msg)) {
+    }
+    assert_int_equal(stop(&t), 0);
+}
+
+int main(void) {
+    env_default("GOMP_SPINCOUNT", "1000"); // without it a worker starts its program again, which is this one here
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_together_as_alone),
+        cmocka_unit_test(test_preemption_does_not_show),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_full_and_cancelled),
+        cmocka_unit_test(test_leaves_in_the_middle),
+        cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_broken_protocol),
+    };
+    return cmocka_run_group_tests(tests, make_model, remove_model);
+}
