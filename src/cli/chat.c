@@ -73,9 +73,7 @@ static int answer(struct chat *c, const char *text, size_t n, struct err *e) {
         err_set(e, ERR_INVALID, "this message cannot be sent: it is not valid UTF-8");
         goto out;
     }
-    line_editor_hold(c->editor);
     rc = generate_stream(c->api, request, &c->last, e);
-    line_editor_release(c->editor);
     c->answered = !rc;
     if (rc && e->code == ERR_CANCELLED) {
         interrupt_clear();

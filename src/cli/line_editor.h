@@ -20,8 +20,3 @@ enum line_result line_editor_read(struct line_editor *ed, const char *prompt, st
 
 // Adds an entry (it may have several lines) to the history and its file.
 void line_editor_remember(struct line_editor *ed, const char *text);
-
-// While an answer is shown: what is typed is neither echoed into it nor lost, and ^D waits for the next prompt (the
-// terminal's canonical mode would turn it into a NUL there). ^C works as ever. Release before the next read.
-void line_editor_hold(struct line_editor *ed);
-void line_editor_release(struct line_editor *ed);

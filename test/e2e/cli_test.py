@@ -3,8 +3,8 @@
 
 usage: cli_test.py NEBULUS MKMODEL|MODELS [SCRATCH]
 
-The models come from the program mkmodel, or from a folder with recall.gguf and random.gguf. Works in a new folder below SCRATCH (by
-default the current one). Prints one line per check and exits with 1 where one fails. Needs no network.
+The models come from the program mkmodel, or from a folder with recall.gguf and random.gguf. Works in a new folder below
+SCRATCH (by default the current one). Prints one line per check and exits with 1 where one fails. Needs no network.
 """
 import fcntl
 import json
