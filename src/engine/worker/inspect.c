@@ -41,7 +41,7 @@ int inspect_file(const char *path) {
     struct err e = {.code = ERR_NONE};
     logs_capture();
     if (shape_read(&s, path, &e)) {
-        print(json_pack("{s:{s:s, s:o}}", "error", "code", err_name(e.code), "msg", file_text(e.msg)));
+        print(json_pack("{s:{s:s, s:o}}", "error", "code", err_name(e.code), "message", file_text(e.msg)));
         return 1;
     }
     int rc = print(shape_json(&s));
