@@ -83,12 +83,15 @@ static int make_context(struct model *m, const struct engine_options *o, const s
     return 0;
 }
 
-static int find_eog(struct model *m, struct err *e) {
+static int read_vocabulary(struct model *m, struct err *e) {
     int32_t n = llama_vocab_n_tokens(m->vocab);
     m->eog = malloc((size_t)n * sizeof *m->eog);
     if (!m->eog) return err_set(e, ERR_INTERNAL, "out of memory for a vocabulary of %d tokens", n);
-    for (llama_token t = 0; t < n; t++)
+    for (llama_token t = 0; t < n; t++) {
+        size_t len = strlen(llama_vocab_get_text(m->vocab, t));
+        if (len > m->longest) m->longest = len;
         if (llama_vocab_is_eog(m->vocab, t)) m->eog[m->n_eog++] = t;
+    }
     return 0;
 }
 
@@ -138,7 +141,8 @@ int model_load(struct model *m, const struct engine_options *o, bool (*progress)
     if (shape_read(&shape, o->model_path, e)) return -1;
     choose_sizes(o, &shape, &sizes);
     int rc = -1;
-    if (load_weights(m, o, &sizes, progress, arg, e) || make_context(m, o, &sizes, e) || find_eog(m, e)) goto out;
+    if (load_weights(m, o, &sizes, progress, arg, e) || make_context(m, o, &sizes, e) || read_vocabulary(m, e))
+        goto out;
     fill_info(m, o, &shape, &sizes);
     if (warm_up(m, e)) goto out;
     load_chat(m, &shape);

@@ -14,6 +14,7 @@ struct model {
     char chat_why[256];         // then the reason
     llama_token *eog;           // tokens that end generation; owned
     size_t n_eog;
+    size_t longest; // bytes of the longest token's text
     struct worker_info info;
 };
 

@@ -2,6 +2,7 @@
 #include "engine/worker/detok.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,6 +79,16 @@ static int detokenize(struct prompt *p, const struct model *m, struct err *e) {
     return p->text.failed ? err_set(e, ERR_LIMIT, "the prompt's text has more than %zu bytes", p->text.max) : 0;
 }
 
+// Tokenizing megabytes takes a tokenizer minutes; what cannot fit even in the longest tokens need not be tried.
+static int check_length(const struct prompt *p, const struct model *m, struct err *e) {
+    size_t most = (size_t)m->info.ctx * m->longest;
+    if (p->text.len <= most) return 0;
+    err_set(e, ERR_LIMIT,
+            "the prompt has %zu bytes, the context of %d tokens holds %zu at the very most; shorten it or raise ctx",
+            p->text.len, m->info.ctx, most);
+    return -1;
+}
+
 static int build(struct prompt *p, const struct model *m, const struct gen_request *r, struct err *e) {
     if (r->kind == PROMPT_TOKENS) return take_tokens(p, m, r->prompt, e);
     if (r->kind == PROMPT_CHAT) {
@@ -85,7 +96,7 @@ static int build(struct prompt *p, const struct model *m, const struct gen_reque
     } else if (buf_append(&p->text, json_string_value(r->prompt), json_string_length(r->prompt))) {
         return err_param(e, "prompt", "the prompt has more than %u bytes", LIMIT_TEMPLATE_OUTPUT);
     }
-    if (tokenize(p, m->vocab, e)) return -1;
+    if (check_length(p, m, e) || tokenize(p, m->vocab, e)) return -1;
     drop_added(p, m->vocab);
     return 0;
 }
@@ -94,7 +105,10 @@ int prompt_build(struct prompt *p, const struct model *m, const struct gen_reque
     *p = (struct prompt){.n = 0};
     buf_init(&p->text, LIMIT_TEMPLATE_OUTPUT);
     const char *member = r->kind == PROMPT_CHAT ? "messages" : "prompt";
-    if (build(p, m, r, e)) return -1;
+    if (build(p, m, r, e)) {
+        if (e && e->code == ERR_LIMIT && !e->param[0]) snprintf(e->param, sizeof e->param, "%s", member);
+        return -1;
+    }
     if (!p->n) return err_param(e, member, "the prompt is empty: this model needs at least one token to begin with");
     if (p->n >= m->info.ctx) {
         err_param(e, member, "the prompt has %d tokens, the context holds %d with the answer; shorten it or raise ctx",
