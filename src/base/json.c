@@ -1,12 +1,14 @@
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/text.h"
 
 #include <math.h>
 #include <string.h>
 
-// The depth is checked before parsing: jansson's own limit (2048) is deeper than anything we want to recurse into.
-static int check_depth(const char *text, size_t n, struct err *e) {
-    unsigned depth = 0;
+// Checked before parsing: jansson's own depth limit (2048) is deeper than anything we want to recurse into, and a value
+// may take a hundred times the memory of its two or three bytes of text.
+static int check_shape(const char *text, size_t n, struct err *e) {
+    unsigned depth = 0, values = 0;
     bool in_string = false;
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
@@ -15,13 +17,16 @@ static int check_depth(const char *text, size_t n, struct err *e) {
                 i++;
             else if (c == '"')
                 in_string = false;
-        } else if (c == '"')
-            in_string = true;
-        else if (c == '{' || c == '[') {
-            if (++depth > LIMIT_JSON_DEPTH)
-                return err_set(e, ERR_INVALID, "JSON is nested deeper than %u levels", LIMIT_JSON_DEPTH);
-        } else if ((c == '}' || c == ']') && depth)
-            depth--;
+            continue;
+        }
+        in_string = c == '"';
+        depth += c == '{' || c == '[';
+        depth -= (c == '}' || c == ']') && depth;
+        values += c == '{' || c == '[' || c == ',';
+        if (depth > LIMIT_JSON_DEPTH)
+            return err_set(e, ERR_INVALID, "JSON is nested deeper than %u levels", LIMIT_JSON_DEPTH);
+        if (values > LIMIT_JSON_VALUES)
+            return err_set(e, ERR_INVALID, "JSON with more than %u values", LIMIT_JSON_VALUES);
     }
     return 0;
 }
@@ -31,10 +36,14 @@ json_t *json_parse(const char *text, size_t n, struct err *e) {
         err_set(e, ERR_INVALID, "not JSON: it contains a NUL byte");
         return NULL;
     }
-    if (check_depth(text, n, e)) return NULL;
+    if (check_shape(text, n, e)) return NULL;
     json_error_t fault;
     json_t *v = json_loadb(text, n, JSON_REJECT_DUPLICATES, &fault);
-    if (!v) err_set(e, ERR_INVALID, "not valid JSON: %s (line %d, column %d)", fault.text, fault.line, fault.column);
+    if (!v) {
+        char shown[2 * JSON_ERROR_TEXT_LENGTH]; // the library quotes the input
+        text_escape(shown, sizeof shown, fault.text);
+        err_set(e, ERR_INVALID, "not valid JSON: %s (line %d, column %d)", shown, fault.line, fault.column);
+    }
     return v;
 }
 

@@ -1,6 +1,6 @@
-// JSON from outside, on jansson: duplicates, NUL bytes and deep nesting are refused, and every getter names the member
-// it dislikes. Ownership follows jansson: json_parse returns a new reference (json_decref it); getters return borrowed
-// values.
+// JSON from outside, on jansson: duplicates, NUL bytes, deep nesting and too many values are refused, and every getter
+// names the member it dislikes. Ownership follows jansson: json_parse returns a new reference (json_decref it); getters
+// return borrowed values.
 #pragma once
 
 #include "base/err.h"

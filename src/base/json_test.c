@@ -33,7 +33,27 @@ static void test_refuses_what_is_not_json(void **state) {
     assert_refused("{\"a\":1}\0", 8, "NUL");
     assert_refused("\0", 1, "NUL");
     assert_refused("{\"a\":1,\"a\":2}", 13, "duplicate");
+    assert_refused("\"\\\n\"", 4, "\\x0A"); // the input is quoted, in one line
     assert_refused("[99999999999999999999]", 22, "not valid JSON");
+}
+
+// Each is two bytes of text and a hundred bytes of memory.
+static void test_values(void **state) {
+    (void)state;
+    size_t most = LIMIT_JSON_VALUES;
+    char *text = malloc(2 * most + 2);
+    assert_non_null(text);
+    text[0] = '[';
+    for (size_t i = 0; i < most; i++) memcpy(text + 1 + 2 * i, "0,", 2);
+    text[2 * most - 2] = ']'; // the bracket and most - 2 commas
+    struct err e;
+    json_t *v = json_parse(text, 2 * most - 1, &e);
+    assert_int_equal(json_array_size(v), most - 1);
+    json_decref(v);
+    memcpy(text + 2 * most - 2, ",0,", 3);
+    memcpy(text + 2 * most + 1, "]", 1);
+    assert_refused(text, 2 * most + 2, "values");
+    free(text);
 }
 
 static void test_depth(void **state) {
@@ -163,9 +183,13 @@ static void test_bounds(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refuses_what_is_not_json),    cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_getters_take_what_fits),      cmocka_unit_test(test_missing_and_null_keep_the_default),
-        cmocka_unit_test(test_wrong_types_name_the_member), cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_refuses_what_is_not_json),
+        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_getters_take_what_fits),
+        cmocka_unit_test(test_missing_and_null_keep_the_default),
+        cmocka_unit_test(test_wrong_types_name_the_member),
+        cmocka_unit_test(test_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@
 #define LIMIT_HTTP_BODIES         (256u << 20) // request bodies of all connections together, bytes
 #define LIMIT_HTTP_REFUSED        64u          // connections beyond the limit that still get a 503
 #define LIMIT_HTTP_LISTENERS      8u           // addresses one server listens on
+#define LIMIT_JSON_VALUES         (1u << 18)   // values of a JSON document from outside
 #define LIMIT_JSON_DEPTH          64u          // nesting of a JSON document from outside
 #define LIMIT_IPC_TO_WORKER       (64u << 20)  // one message to a worker, bytes
 #define LIMIT_IPC_FROM_WORKER     (8u << 20)   // one message from a worker, bytes
