@@ -88,6 +88,8 @@ static void finish(struct http_exchange *x) {
     c->x = NULL;
     http_exchange_free(x);
     http_conn_enter(c, keep && !c->eof ? CONN_FLUSHING : CONN_CLOSING);
+    // Where every byte has left already, no write will end to say so.
+    bufferevent_trigger(c->bev, EV_WRITE, BEV_TRIG_DEFER_CALLBACKS);
 }
 
 void http_reply(struct http_exchange *x, int status, const char *type, const void *body, size_t len) {

@@ -352,6 +352,32 @@ static void test_stream(void **state) {
     assert_false(has(r, "too late") || has(r, "0\r\n\r\n")); // cut short, visibly
 }
 
+// Nothing waits in the output when these end: every byte has gone to the socket in an earlier turn of the loop.
+static void test_stream_ends_later(void **state) {
+    struct rig *r = *state;
+    client_open(r);
+    client_puts(r, "GET /keep HTTP/1.0\r\n\r\n");
+    UNTIL(r, r->kept);
+    http_begin(r->kept, 200, "text/event-stream");
+    UNTIL(r, has(r, "\r\n\r\n"));
+    assert_int_equal(http_write(r->kept, "last", 4), 0);
+    UNTIL(r, has(r, "last"));
+    http_end(r->kept);
+    UNTIL(r, r->ended); // the end of the connection is the end of the answer
+    close(r->fd);
+    r->fd = -1;
+    UNTIL(r, http_server_connections(r->server) == 0);
+    client_open(r);
+    client_puts(r, "HEAD /keep HTTP/1.1\r\nhost: a\r\n\r\nGET /next HTTP/1.1\r\n" CLOSE_HOST "\r\n");
+    UNTIL(r, r->handled == 2);
+    http_begin(r->kept, 200, "text/event-stream");
+    UNTIL(r, has(r, "\r\n\r\n"));
+    http_end(r->kept);
+    UNTIL(r, has(r, "GET|/next")); // the next request's turn comes
+    UNTIL(r, r->ended);
+    assert_int_equal(r->closed, 0);
+}
+
 static void test_errors_and_json(void **state) {
     struct rig *r = *state;
     struct err e;
@@ -787,6 +813,7 @@ int main(void) {
         CASE(test_many_pipelined_requests),
         CASE(test_expect_continue),
         CASE(test_stream),
+        CASE(test_stream_ends_later),
         CASE(test_errors_and_json),
         CASE(test_hostile_requests),
         CASE(test_nul_bytes),
