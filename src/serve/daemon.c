@@ -24,6 +24,7 @@ struct daemon {
     pid_t parent_pid;
     uint64_t deadline_ns; // of stopping
     int idle_ticks;
+    bool models_stopped;
 };
 
 int daemon_address(const char *api, char host[SETTING_SIZE], long *port, struct err *e) {
@@ -59,11 +60,11 @@ static void on_tick(evutil_socket_t fd, short what, void *arg) {
     (void)fd, (void)what;
     d->idle_ticks = d->serve.metrics.active ? 0 : d->idle_ticks + 1;
     bool at_rest = d->idle_ticks >= IDLE_TICKS;
-    if (!d->serve.models && at_rest)
+    if (d->models_stopped && at_rest)
         close_all(d);
-    else if (d->serve.models && (at_rest || clock_mono_ns() >= d->deadline_ns)) {
-        models_free(d->serve.models);
-        d->serve.models = NULL;
+    else if (!d->models_stopped && (at_rest || clock_mono_ns() >= d->deadline_ns)) {
+        models_stop_all(d->serve.models);
+        d->models_stopped = true;
         d->idle_ticks = 0;
     }
 }

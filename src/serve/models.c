@@ -127,10 +127,14 @@ static struct model *model_start(struct models *m, const char *name, const char 
     return one;
 }
 
-void models_free(struct models *m) {
+void models_stop_all(struct models *m) {
     struct model *one;
-    if (!m) return;
     while ((one = TAILQ_FIRST(&m->all))) model_stop(one);
+}
+
+void models_free(struct models *m) {
+    if (!m) return;
+    models_stop_all(m);
     free(m);
 }
 

@@ -34,6 +34,7 @@ struct model {
 struct models *models_new(struct event_base *base, const struct settings *s, const struct store *store,
                           struct err *e) MUST_USE;
 void models_free(struct models *m); // stops all; the loop must run on until the workers are gone
+void models_stop_all(struct models *m);
 
 // The loaded or stored model of that name; "" means the only one that is loaded. Starts it where needed: requests may
 // be submitted to its engine at once. ERR_NOT_FOUND (param "model"); ERR_BUSY where no room can be made.

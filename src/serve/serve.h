@@ -10,7 +10,7 @@ struct serve {
     struct http_server *http;
     struct settings settings;
     struct store store;
-    struct models *models; // NULL at the very end: then every request is refused
+    struct models *models; // lives longer than http: questions are answered to the end
     struct metrics metrics;
     char host[SETTING_SIZE]; // where the API listens
     uint16_t port;
