@@ -9,7 +9,8 @@ const url = process.env.NEBULUS_TEST_URL;
 const model = process.env.NEBULUS_TEST_MODEL;
 const client = new OpenAI({ apiKey: 'none', baseURL: `${url}/v1`, maxRetries: 0, timeout: 120_000 });
 
-const passage = 'The harbour master kept a ledger of every ship that passed the lighthouse after dark, noting tide, wind and cargo.';
+const passage =
+    'The harbour master kept a ledger of every ship that passed the lighthouse after dark, noting tide, wind and cargo.';
 const document = `Preface. ${passage} On the eleventh day a brig came in without lanterns. `;
 const cue = passage.slice(0, 48);
 const rest = passage.slice(48, 48 + 24);
@@ -85,7 +86,8 @@ test('a chat answers, whole and streamed alike', async () => {
     assert.equal(whole.choices[0].message.role, 'assistant');
     assert.ok(whole.choices[0].message.content.length > 0);
     let text = '', roles = [], usage = null, finish = null, last = null;
-    for await (const c of await client.chat.completions.create({ ...body, stream: true, stream_options: { include_usage: true } })) {
+    const streamed = { ...body, stream: true, stream_options: { include_usage: true } };
+    for await (const c of await client.chat.completions.create(streamed)) {
         assert.ok(Array.isArray(c.choices));
         if (c.choices.length) {
             text += c.choices[0].delta.content ?? '';
@@ -104,7 +106,8 @@ test('a chat answers, whole and streamed alike', async () => {
 });
 
 test("the client library's own stream helper assembles the message", async () => {
-    const stream = client.chat.completions.stream({ model, temperature: 0, max_tokens: 8, messages: [{ role: 'user', content: passage }] });
+    const messages = [{ role: 'user', content: passage }];
+    const stream = client.chat.completions.stream({ model, temperature: 0, max_tokens: 8, messages });
     const final = await stream.finalChatCompletion();
     assert.equal(final.choices[0].message.role, 'assistant');
     assert.ok(['stop', 'length'].includes(final.choices[0].finish_reason));
@@ -148,7 +151,10 @@ test('stop strings end the text before themselves', async () => {
 
 test('the same seed gives the same text; other seeds give others', async () => {
     const texts = [];
-    for (const seed of [7, 7, 8, 9, -1]) texts.push((await client.completions.create({ ...random, temperature: 1, seed })).choices[0].text);
+    for (const seed of [7, 7, 8, 9, -1]) {
+        const answer = await client.completions.create({ ...random, temperature: 1, seed });
+        texts.push(answer.choices[0].text);
+    }
     assert.equal(texts[0], texts[1]);
     assert.equal(new Set(texts).size, 4);
     const drawn = await client.completions.create(random); // no seed: the answer names the one that was drawn
@@ -169,8 +175,10 @@ test('logit_bias forces and forbids tokens', async () => {
 test('what cannot be done is refused with the name of the member', async () => {
     const messages = [{ role: 'user', content: 'hi' }];
     const bad = [
-        ['n', { messages, n: 2 }], ['temperature', { messages, temperature: 'hot' }], ['temperature', { messages, temperature: -1 }],
-        ['top_p', { messages, top_p: 1.5 }], ['max_tokens', { messages, max_tokens: 'many' }], ['stop', { messages, stop: { a: 1 } }],
+        ['n', { messages, n: 2 }], ['temperature', { messages, temperature: 'hot' }],
+        ['temperature', { messages, temperature: -1 }],
+        ['top_p', { messages, top_p: 1.5 }], ['max_tokens', { messages, max_tokens: 'many' }],
+        ['stop', { messages, stop: { a: 1 } }],
         ['messages', { messages: 'hi' }], ['messages', {}], ['messages', { messages: [] }], ['seed', { messages, seed: 'x' }],
         ['stream', { messages, stream: 'yes' }], ['logit_bias', { messages, logit_bias: { a: 1 } }],
         ['logprobs', { messages, logprobs: true }],
@@ -191,7 +199,8 @@ test('a prompt beyond the context is refused before it is computed', async () =>
 });
 
 test('an unknown model is a 404 that names the member', async () => {
-    const e = await refused(client.chat.completions.create({ model: 'gpt-nothing', messages: [{ role: 'user', content: 'hi' }] }), 404);
+    const messages = [{ role: 'user', content: 'hi' }];
+    const e = await refused(client.chat.completions.create({ model: 'gpt-nothing', messages }), 404);
     assert.ok(e instanceof OpenAI.NotFoundError);
     assert.equal(e.param, 'model');
 });

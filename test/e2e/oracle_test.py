@@ -14,16 +14,18 @@ from harness import PATIENCE, Server, check, daemon, end_process, free_port, in_
 
 NEBULUS, LLAMA_SERVER, MODELS, MODE = sys.argv[1:5]
 FULL = MODE == "full"
-CTX, THREADS, TOKENS = (8192, 1, 48) if FULL else (4096, 1, 24)  # one thread: two would wait for each other on busy cores
-WORDS = ("river stone harbour lantern winter ledger copper signal meadow orbit quiet engine paper thunder garden window "
-         "mercury compass velvet anchor marble festival").split()
+CTX, TOKENS = (8192, 48) if FULL else (4096, 24)
+THREADS = 1  # two would wait for each other on busy cores
+WORDS = ("river stone harbour lantern winter ledger copper signal meadow orbit quiet engine paper thunder garden "
+         "window mercury compass velvet anchor marble festival").split()
 
 
 class LlamaServer(Server):
     def __init__(self, model, log):
         port = free_port()
         super().__init__(port, start_process(
-            [LLAMA_SERVER, "--model", model, "--host", "127.0.0.1", "--port", str(port), "--ctx-size", str(CTX), "--parallel", "1",
+            [LLAMA_SERVER, "--model", model, "--host", "127.0.0.1", "--port", str(port),
+             "--ctx-size", str(CTX), "--parallel", "1",
              "--threads", str(THREADS), "--threads-batch", str(THREADS), "--batch-size", "512", "--ubatch-size", "512",
              "--flash-attn", "on", "--cache-type-k", "f16", "--cache-type-v", "f16", "--no-cache-prompt", "--no-webui",
              "--offline"], log))
@@ -68,7 +70,10 @@ def compare(model, prompts, asked_together, **settings):
             end_process(theirs.process)
     check(len(set(expected)) > len(prompts) // 3, f"the model says too little to compare: {sorted(set(expected))[:5]}")
     with daemon(NEBULUS, path, ctx=CTX, threads=THREADS, chunk=512, kv_type="f16", log_level="warn", **settings) as d:
-        ours = in_parallel([lambda p=p: greedy(d, p) for p in prompts]) if asked_together else [greedy(d, p) for p in prompts]
+        if asked_together:
+            ours = in_parallel([lambda p=p: greedy(d, p) for p in prompts])
+        else:
+            ours = [greedy(d, p) for p in prompts]
     wrong = [i for i, text in enumerate(expected) if ours[i] != text]
     for i in wrong[:3]:
         print(f"       prompt {i} ({len(prompts[i])} long):\n         theirs {expected[i]!r}\n         ours   {ours[i]!r}")

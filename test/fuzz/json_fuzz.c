@@ -1,6 +1,7 @@
 // base/json: what is accepted must survive being written and read again, and the getters must hold for any member.
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct err e = {.code = ERR_NONE};
     json_t *v = json_parse((const char *)data, size, &e);
     if (!v) {
-        if (e.code != ERR_INVALID || !e.msg[0]) abort();
+        if (e.code != ERR_INVALID || !e.msg[0] || !text_is_utf8(e.msg, strlen(e.msg))) abort();
+        for (const char *c = e.msg; *c; c++)
+            if ((unsigned char)*c < 0x20) abort();
         return 0;
     }
     if (memchr(data, 0, size) || depth_of(v) > LIMIT_JSON_DEPTH) abort();

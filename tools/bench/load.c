@@ -118,6 +118,7 @@ static CURL *new_curl(uint16_t port, const char *path) {
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_PROXY, "");
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)REQUEST_SECONDS);
+    curl_easy_setopt(curl, CURLOPT_FORBID_REUSE, 1L); // servers close idle connections at moments of their own
     return curl;
 }
 

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define QUIET_CORES 0.1 // more than this, and the machine was not quiet
+
 static const char *const sides[SIDES] = {"nebulus", "llama-server"};
 
 static int by_value(const void *a, const void *b) {
@@ -24,21 +26,25 @@ static double quantile(double *values, int n, double q) {
     return values[below] + (at - below) * (values[above] - values[below]);
 }
 
-void report_cell(struct cell *out, const struct load_result *r) {
-    out->tokens_per_s = (double)(r->tokens_in + r->tokens_out) / r->wall_s;
+// A quantile of ttft_s or tpot_s (by its offset) over the requests of one kind.
+static double seen_quantile(const struct seen *seen, int count, int kind, size_t offset, double q) {
+    static double values[MAX_ROUNDS * LOAD_MAX_REQUESTS];
+    int n = 0;
+    for (int i = 0; i < count; i++)
+        if (seen[i].kind == kind) memcpy(&values[n++], (const char *)&seen[i] + offset, sizeof *values);
+    return quantile(values, n, q);
+}
+
+void report_add(struct report *r, int side, int level, int round, const struct load_result *result) {
+    struct cell *c = &r->cells[side][level][round];
+    struct pool *p = &r->pools[side][level];
+    c->tokens_per_s = (double)(result->tokens_in + result->tokens_out) / result->wall_s;
     for (int kind = 0; kind < MIX_KINDS; kind++) {
-        double ttft[LOAD_MAX_REQUESTS], tpot[LOAD_MAX_REQUESTS];
-        int n = 0;
-        for (int i = 0; i < r->count; i++) {
-            if (r->seen[i].kind != kind) continue;
-            ttft[n] = r->seen[i].ttft_s;
-            tpot[n++] = r->seen[i].tpot_s;
-        }
-        out->ttft_median[kind] = quantile(ttft, n, 0.5);
-        out->ttft_p95[kind] = quantile(ttft, n, 0.95);
-        out->tpot_median[kind] = quantile(tpot, n, 0.5);
-        out->tpot_p95[kind] = quantile(tpot, n, 0.95);
+        c->ttft_s[kind] = seen_quantile(result->seen, result->count, kind, offsetof(struct seen, ttft_s), 0.5);
+        c->tpot_s[kind] = seen_quantile(result->seen, result->count, kind, offsetof(struct seen, tpot_s), 0.5);
     }
+    memcpy(p->seen + p->count, result->seen, (size_t)result->count * sizeof *result->seen);
+    p->count += result->count;
 }
 
 // ---------------------------------------------------------------- over the rounds
@@ -47,7 +53,7 @@ enum measure { THROUGHPUT, TTFT, TPOT };
 // Latencies of the two prompt lengths count alike: their geometric mean.
 static double value_of(const struct cell *c, enum measure m) {
     if (m == THROUGHPUT) return c->tokens_per_s;
-    const double *v = m == TTFT ? c->ttft_median : c->tpot_median;
+    const double *v = m == TTFT ? c->ttft_s : c->tpot_s;
     return sqrt(v[0] * v[1]);
 }
 
@@ -58,24 +64,20 @@ static double ratio(const struct report *r, int level, enum measure m) {
     return quantile(ratios, r->rounds, 0.5);
 }
 
-// The median over the rounds of one member of struct cell.
-static double median_of(const struct report *r, int side, int level, size_t offset) {
+static double median_throughput(const struct report *r, int side, int level) {
     double values[MAX_ROUNDS];
-    for (int i = 0; i < r->rounds; i++)
-        memcpy(&values[i], (const char *)&r->cells[side][level][i] + offset, sizeof *values);
+    for (int i = 0; i < r->rounds; i++) values[i] = r->cells[side][level][i].tokens_per_s;
     return quantile(values, r->rounds, 0.5);
 }
-#define MEDIAN(member) median_of(r, side, level, offsetof(struct cell, member))
 
 static void print_row(const struct report *r, int side, int level) {
-    printf("%7d  %-12s %8.1f", r->clients[level], sides[side], MEDIAN(tokens_per_s));
-    for (int kind = 0; kind < MIX_KINDS; kind++) {
-        size_t at = (size_t)kind * sizeof(double);
-        printf("  %8.1f %8.1f %7.2f %7.2f", 1e3 * median_of(r, side, level, offsetof(struct cell, ttft_median) + at),
-               1e3 * median_of(r, side, level, offsetof(struct cell, ttft_p95) + at),
-               1e3 * median_of(r, side, level, offsetof(struct cell, tpot_median) + at),
-               1e3 * median_of(r, side, level, offsetof(struct cell, tpot_p95) + at));
-    }
+    const struct pool *p = &r->pools[side][level];
+    static const size_t columns[] = {offsetof(struct seen, ttft_s), offsetof(struct seen, tpot_s)};
+    printf("%7d  %-12s %8.1f", r->clients[level], sides[side], median_throughput(r, side, level));
+    for (int kind = 0; kind < MIX_KINDS; kind++)
+        for (int c = 0; c < 2; c++)
+            printf("  %8.2f %8.2f", 1e3 * seen_quantile(p->seen, p->count, kind, columns[c], 0.5),
+                   1e3 * seen_quantile(p->seen, p->count, kind, columns[c], 0.95));
     printf("\n");
 }
 
@@ -91,19 +93,23 @@ static json_t *ratios_json(const struct report *r, enum measure m) {
 
 void report_print(const struct report *r) {
     double daemon_us = r->daemon_tokens ? (double)r->daemon_ns / 1e3 / (double)r->daemon_tokens : NAN;
-    printf("\n                                  %4d-token prompts (ms)              %4d-token prompts (ms)\n",
-           r->mix.prompt_tokens[0], r->mix.prompt_tokens[1]);
-    printf("clients  server       tokens/s  TTFT p50      p95    TPOT     p95  TTFT p50      p95    TPOT     p95\n");
+    printf("\n%31s%d-token prompts (ms)                   %d-token prompts (ms)\n", "", r->mix.prompt_tokens[0],
+           r->mix.prompt_tokens[1]);
+    printf("clients  server       tokens/s  TTFT p50       p95  TPOT p50       p95  TTFT p50       p95  TPOT p50       "
+           "p95\n");
     for (int level = 0; level < LEVELS; level++) {
         for (int side = 0; side < SIDES; side++) print_row(r, side, level);
         printf("         ours/theirs  throughput %.3f, TTFT %.3f, TPOT %.3f (medians of %d rounds' ratios)\n",
                ratio(r, level, THROUGHPUT), ratio(r, level, TTFT), ratio(r, level, TPOT), r->rounds);
     }
     printf("daemon: %.1f microseconds of CPU per generated token, outside the worker\n", daemon_us);
-    json_t *line =
-        json_pack("{s:s, s:o, s:o, s:o, s:f, s:i}", "bench", "serve", "ratio_throughput", ratios_json(r, THROUGHPUT),
-                  "ratio_ttft", ratios_json(r, TTFT), "ratio_tpot", ratios_json(r, TPOT), "daemon_us_per_token",
-                  round(daemon_us * 10) / 10, "rounds", r->rounds);
+    double others = r->wall_ns ? (double)r->others_ns / (double)r->wall_ns : NAN;
+    printf("other programs kept %.2f cores busy meanwhile%s\n", others,
+           others > QUIET_CORES ? ": THE MACHINE WAS NOT QUIET, do not trust these ratios" : "");
+    json_t *line = json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:i}", "bench", "serve", "ratio_throughput",
+                             ratios_json(r, THROUGHPUT), "ratio_ttft", ratios_json(r, TTFT), "ratio_tpot",
+                             ratios_json(r, TPOT), "daemon_us_per_token", round(daemon_us * 10) / 10, "others_cores",
+                             round(others * 100) / 100, "rounds", r->rounds);
     char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
     if (text) printf("%s\n", text);
     free(text);

@@ -6,9 +6,14 @@
 
 enum { LEVELS = 3, MAX_ROUNDS = 9, SIDES = 2 }; // sides: ours, theirs
 
-struct cell {
-    double tokens_per_s; // prompt and completion tokens together
-    double ttft_median[MIX_KINDS], ttft_p95[MIX_KINDS], tpot_median[MIX_KINDS], tpot_p95[MIX_KINDS]; // seconds
+struct cell {                                    // one round's
+    double tokens_per_s;                         // prompt and completion tokens together
+    double ttft_s[MIX_KINDS], tpot_s[MIX_KINDS]; // medians
+};
+
+struct pool { // all rounds' requests
+    int count;
+    struct seen seen[MAX_ROUNDS * LOAD_MAX_REQUESTS];
 };
 
 struct report {
@@ -16,9 +21,11 @@ struct report {
     struct mix mix;
     int rounds;
     struct cell cells[SIDES][LEVELS][MAX_ROUNDS];
+    struct pool pools[SIDES][LEVELS];
     uint64_t daemon_ns, daemon_tokens; // of all our rounds; tokens: generated ones
+    uint64_t others_ns, wall_ns;       // CPU time of programs that have no part in this, while it was measured
 };
 
-void report_cell(struct cell *out, const struct load_result *r);
+void report_add(struct report *r, int side, int level, int round, const struct load_result *result);
 void report_machine(const char *llama_version); // one line about this machine
 void report_print(const struct report *r);      // the table, then the JSON line

@@ -1,4 +1,5 @@
 #include "server.h"
+#include "base/clock.h"
 #include "base/paths.h"
 #include "load.h"
 
@@ -127,14 +128,13 @@ void server_stop(struct server *s) {
 }
 
 // The first number of a thread's schedstat is the time it spent on a CPU.
-uint64_t server_cpu_ns(const struct server *s) {
-    char tasks[64], path[PATH_SIZE];
+static uint64_t process_ns(long pid) {
+    char tasks[64], path[PATH_SIZE], *text;
     uint64_t total = 0;
-    snprintf(tasks, sizeof tasks, "/proc/%ld/task", (long)s->pid);
+    size_t len;
+    snprintf(tasks, sizeof tasks, "/proc/%ld/task", pid);
     DIR *d = opendir(tasks);
     for (const struct dirent *one; d && (one = readdir(d));) {
-        char *text;
-        size_t len;
         if (one->d_name[0] == '.' || snprintf(path, sizeof path, "%s/%s/schedstat", tasks, one->d_name) >= PATH_SIZE ||
             file_read(path, 4096, &text, &len, NULL))
             continue;
@@ -143,4 +143,32 @@ uint64_t server_cpu_ns(const struct server *s) {
     }
     if (d) closedir(d);
     return total;
+}
+
+uint64_t server_cpu_ns(const struct server *s) { return process_ns(s->pid); }
+
+uint64_t server_tree_ns(const struct server *s) {
+    char path[96], *text;
+    uint64_t total = process_ns(s->pid);
+    size_t len;
+    snprintf(path, sizeof path, "/proc/%ld/task/%ld/children", (long)s->pid, (long)s->pid);
+    if (file_read(path, 4096, &text, &len, NULL)) return total;
+    char *end = text;
+    for (long child; (child = strtol(end, &end, 10)) > 0;) total += process_ns(child);
+    free(text);
+    return total;
+}
+
+uint64_t machine_cpu_ns(void) {
+    char *text;
+    size_t len;
+    if (file_read("/proc/stat", 1 << 20, &text, &len, NULL)) return 0;
+    uint64_t ticks = 0;
+    char *at = text + strcspn(text, " ");
+    for (int column = 0; column < 8; column++) { // user nice system idle iowait irq softirq steal
+        uint64_t n = strtoull(at, &at, 10);
+        if (column != 3 && column != 4) ticks += n;
+    }
+    free(text);
+    return ticks * (NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
 }

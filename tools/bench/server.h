@@ -22,5 +22,7 @@ int server_start_ours(struct server *s, struct server_settings *o, struct err *e
 int server_start_llama(struct server *s, struct server_settings *o, struct err *e) MUST_USE;
 void server_stop(struct server *s); // fine where none runs
 
-// CPU time of the process itself, without its children, in nanoseconds; 0 where the system does not say.
-uint64_t server_cpu_ns(const struct server *s);
+// CPU time in nanoseconds; 0 where the system does not say.
+uint64_t server_cpu_ns(const struct server *s);  // of the process itself
+uint64_t server_tree_ns(const struct server *s); // with its living children
+uint64_t machine_cpu_ns(void);                   // of everything on this machine, and what its host took away
