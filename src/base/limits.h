@@ -26,6 +26,7 @@
 #define LIMIT_STOP_BYTES          256u         // bytes of one stop string
 #define LIMIT_LOGIT_BIAS          1024u        // logit_bias entries of one request
 #define LIMIT_MESSAGES            4096u        // chat messages of one request
+#define LIMIT_ROLE                32u          // bytes of a chat message's role
 #define LIMIT_MODEL_NAME          128u         // bytes of a model's name
 #define LIMIT_LOADED_MODELS       16u          // workers one daemon may hold
 #define LIMIT_STORED_MODELS       4096u        // models that the store lists
@@ -35,6 +36,7 @@
 #define LIMIT_TEMPLATE_OUTPUT     (32u << 20)  // a rendered prompt, bytes
 #define LIMIT_TEMPLATE_MEMORY     (256u << 20) // QuickJS heap, bytes
 #define LIMIT_TEMPLATE_STACK      (1u << 20)   // QuickJS stack, bytes
-#define LIMIT_TEMPLATE_MS         2000u        // rendering time of one request
+#define LIMIT_TEMPLATE_MS         500u         // rendering time of one request
+#define LIMIT_TEMPLATE_PARSE_MS   2000u        // parsing time of a chat template, while a model loads
 #define LIMIT_API_ANSWER          (64u << 20) // what the command line reads of one answer of the daemon (streams: one line)
 #define LIMIT_CLI_TEXT            (24u << 20) // a prompt that the command line reads from stdin or a file, bytes

@@ -1,5 +1,4 @@
 #include "serve/api.h"
-#include "base/buf.h"
 #include "base/json.h"
 #include "base/text.h"
 
@@ -7,29 +6,73 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROLE_BYTES = 32, MOST_BIAS = 100 };
+enum { MOST_BIAS = 100 };
 
 // ---------------------------------------------------------------- what is not there yet
-static bool is_given(const json_t *v) { return !json_is_null(v); }
-static bool is_asked(const json_t *v) { return json_is_true(v) || json_is_number(v); }
-static bool is_filled(const json_t *v) { return json_array_size(v) || json_object_size(v) || json_string_length(v); }
-static bool is_above_0(const json_t *v) { return json_number_value(v) > 0; }
-static bool is_above_1(const json_t *v) { return json_number_value(v) > 1; }
-static bool is_not_text(const json_t *v) {
+// Each reads one member and says whether it asks for something; a wrong type fails first.
+static int read_list(const json_t *o, const char *name, bool *asks, struct err *e) {
+    json_t *v = NULL;
+    if (json_get_array(o, name, &v, e)) return -1;
+    *asks = json_array_size(v) > 0;
+    return 0;
+}
+
+static int read_switch(const json_t *o, const char *name, bool *asks, struct err *e) { // true, or how many
+    const json_t *v = json_object_get(o, name);
+    *asks = json_is_true(v) || json_is_integer(v);
+    if (*asks || !v || json_is_null(v) || json_is_false(v)) return 0;
+    return err_param(e, name, "'%s' must be true, false or a whole number", name);
+}
+
+static int read_above_0(const json_t *o, const char *name, bool *asks, struct err *e) {
+    int64_t n = 0;
+    if (json_get_int(o, name, 0, INT32_MAX, &n, e)) return -1;
+    *asks = n > 0;
+    return 0;
+}
+
+static int read_above_1(const json_t *o, const char *name, bool *asks, struct err *e) {
+    int64_t n = 1;
+    if (json_get_int(o, name, 1, INT32_MAX, &n, e)) return -1;
+    *asks = n > 1;
+    return 0;
+}
+
+static int read_format(const json_t *o, const char *name, bool *asks, struct err *e) {
+    json_t *v = NULL;
+    if (json_get_object(o, name, &v, e)) return -1;
     const char *type = json_string_value(json_object_get(v, "type"));
-    return is_given(v) && (!type || strcmp(type, "text") != 0);
+    if (v && !type) return err_param(e, name, "'%s' must be an object with a 'type', a string", name);
+    *asks = v && strcmp(type, "text") != 0;
+    return 0;
+}
+
+static int read_object(const json_t *o, const char *name, bool *asks, struct err *e) {
+    json_t *v = NULL;
+    if (json_get_object(o, name, &v, e)) return -1;
+    *asks = v != NULL;
+    return 0;
+}
+
+static int read_text(const json_t *o, const char *name, bool *asks, struct err *e) {
+    const char *v = "";
+    if (json_get_string(o, name, &v, e)) return -1;
+    *asks = *v != 0;
+    return 0;
 }
 
 static int refuse_unsupported(const json_t *o, struct err *e) {
     static const struct {
         const char *name;
-        bool (*asks)(const json_t *v);
-    } members[] = {{"tools", is_filled},    {"functions", is_filled},     {"logprobs", is_asked},
-                   {"best_of", is_above_1}, {"top_logprobs", is_above_0}, {"response_format", is_not_text},
-                   {"audio", is_given},     {"suffix", is_filled}};
+        int (*read)(const json_t *o, const char *name, bool *asks, struct err *e);
+    } members[] = {{"tools", read_list},      {"functions", read_list},       {"logprobs", read_switch},
+                   {"best_of", read_above_1}, {"top_logprobs", read_above_0}, {"response_format", read_format},
+                   {"audio", read_object},    {"suffix", read_text}};
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
-        const json_t *v = json_object_get(o, members[i].name);
-        if (v && members[i].asks(v)) return err_param(e, members[i].name, "'%s' is not supported yet", members[i].name);
+        const char *name = members[i].name;
+        bool asks = false;
+        if (members[i].read(o, name, &asks, e)) return -1;
+        if (asks) return err_param(e, name, "'%s' is not supported yet", name);
     }
     int64_t n = 1;
     if (json_get_int(o, "n", 1, INT32_MAX, &n, e)) return -1;
@@ -121,69 +164,53 @@ static int get_length(const json_t *o, enum api_kind kind, struct gen_request *g
 }
 
 // ---------------------------------------------------------------- chat messages
-// Content given in parts becomes one string; a part that is not text fails. Returns a new reference or NULL.
-static json_t *join_parts(const json_t *parts, size_t message, struct err *e) {
-    struct buf text;
+// Parts stay parts: the worker joins them where the model's template wants one string.
+static int check_parts(const json_t *parts, const char *name, struct err *e) {
     const json_t *part;
-    json_t *whole = NULL;
     size_t i;
-    char name[48];
-    snprintf(name, sizeof name, "messages[%zu].content", message);
-    buf_init(&text, LIMIT_HTTP_BODY);
     json_array_foreach(parts, i, part) {
         const char *type = json_string_value(json_object_get(part, "type"));
-        const json_t *v = json_object_get(part, "text");
-        if (!type || (!strcmp(type, "text") && !json_is_string(v))) {
-            err_param(e, name, "'%s' must be a string or an array of {\"type\":\"text\",\"text\":...}", name);
-            goto out;
-        }
-        if (strcmp(type, "text") != 0) {
-            err_param(e, name, "'%s': parts of type '%.40s' are not supported yet, only text", name, type);
-            goto out;
-        }
-        if (i) buf_puts(&text, "\n");
-        buf_append(&text, json_string_value(v), json_string_length(v));
+        if (!type || (!strcmp(type, "text") && !json_is_string(json_object_get(part, "text"))))
+            return err_param(e, name, "'%s' must be a string or an array of {\"type\":\"text\",\"text\":...}", name);
+        if (strcmp(type, "text") != 0)
+            return err_param(e, name, "'%s': parts of type '%.40s' are not supported yet, only text", name, type);
     }
-    if (!text.failed) whole = json_stringn(buf_str(&text), text.len);
-    if (!whole) err_set(e, ERR_INTERNAL, "out of memory");
-out:
-    buf_free(&text);
-    return whole;
+    return 0;
 }
 
-static json_t *message_content(const json_t *m, size_t i, struct err *e) {
-    json_t *v = json_object_get(m, "content");
-    if (json_is_string(v)) return json_incref(v);
-    if (json_is_array(v)) return join_parts(v, i, e);
-    if (!v || json_is_null(v)) return json_object_get(m, "tool_calls") ? json_null() : json_string("");
+static int check_content(const json_t *m, size_t i, struct err *e) {
+    const json_t *v = json_object_get(m, "content");
     char name[48];
     snprintf(name, sizeof name, "messages[%zu].content", i);
-    err_param(e, name, "'%s' must be a string, null or an array of parts", name);
-    return NULL;
+    if (json_is_array(v)) return check_parts(v, name, e);
+    if (!v || json_is_null(v) || json_is_string(v)) return 0;
+    return err_param(e, name, "'%s' must be a string, null or an array of parts", name);
 }
 
-// The message as templates know it: all its members, with the content as one string. Returns a new reference or NULL.
-static json_t *read_message(const json_t *m, size_t i, struct err *e) {
+static int check_message(const json_t *m, size_t i, struct err *e) {
     const json_t *role = json_object_get(m, "role");
     char name[48];
     snprintf(name, sizeof name, "messages[%zu]%s", i, json_is_object(m) ? ".role" : "");
-    if (!json_is_object(m))
-        err_param(e, name, "'%s' must be an object", name);
-    else if (!json_is_string(role) || !json_string_length(role) || json_string_length(role) > ROLE_BYTES)
-        err_param(e, name, "'%s' must be a string of 1 to %d bytes", name, ROLE_BYTES);
-    else {
-        json_t *content = message_content(m, i, e);
-        if (!content) return NULL;
-        json_t *copy = json_copy((json_t *)(uintptr_t)m); // only its reference counts change
-        bool is_developer =
-            !strcmp(json_string_value(role), "developer"); // OpenAI's newer word, which templates do not know
-        if (copy && !json_object_set_new(copy, "content", content) &&
-            (!is_developer || !json_object_set_new(copy, "role", json_string("system"))))
-            return copy;
-        if (!copy) json_decref(content);
-        json_decref(copy);
-        err_set(e, ERR_INTERNAL, "out of memory");
-    }
+    if (!json_is_object(m)) return err_param(e, name, "'%s' must be an object", name);
+    if (!json_is_string(role) || !json_string_length(role) || json_string_length(role) > LIMIT_ROLE)
+        return err_param(e, name, "'%s' must be a string of 1 to %u bytes", name, LIMIT_ROLE);
+    return check_content(m, i, e);
+}
+
+// The message in the words of templates: they know no "developer", OpenAI's newer name of "system", and take a content
+// that is missing as none. Returns a new reference or NULL.
+static json_t *read_message(json_t *m, size_t i, struct err *e) {
+    if (check_message(m, i, e)) return NULL;
+    bool is_developer = !strcmp(json_string_value(json_object_get(m, "role")), "developer");
+    bool is_bare = !json_is_string(json_object_get(m, "content")) && !json_is_array(json_object_get(m, "content")) &&
+                   !json_object_get(m, "tool_calls");
+    if (!is_developer && !is_bare) return json_incref(m);
+    json_t *copy = json_copy(m);
+    if (copy && (!is_developer || !json_object_set_new(copy, "role", json_string("system"))) &&
+        (!is_bare || !json_object_set_new(copy, "content", json_string(""))))
+        return copy;
+    json_decref(copy);
+    err_set(e, ERR_INTERNAL, "out of memory");
     return NULL;
 }
 

@@ -78,7 +78,9 @@ static void test_messages(void **state) {
     assert_string_equal(r.model, "");
     const json_t *first = json_array_get(r.gen.prompt, 0), *second = json_array_get(r.gen.prompt, 1);
     assert_string_equal(json_string_value(json_object_get(first, "role")), "system");
-    assert_string_equal(json_string_value(json_object_get(first, "content")), "a\nb");
+    const json_t *parts = json_object_get(first, "content"); // joined by the worker, if at all
+    assert_int_equal(json_array_size(parts), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(parts, 1), "text")), "b");
     assert_string_equal(json_string_value(json_object_get(second, "content")), "");
     assert_string_equal(json_string_value(json_object_get(second, "name")), "bob");
     assert_true(json_is_null(json_object_get(json_array_get(r.gen.prompt, 2), "content")));
@@ -159,6 +161,17 @@ static const struct {
     {API_CHAT, CHAT(",\"functions\":[{}]"), "functions"},
     {API_CHAT, CHAT(",\"response_format\":{\"type\":\"json_object\"}"), "response_format"},
     {API_CHAT, CHAT(",\"audio\":{}"), "audio"},
+    {API_CHAT, CHAT(",\"tools\":5"), "tools"},
+    {API_CHAT, CHAT(",\"tools\":{}"), "tools"},
+    {API_CHAT, CHAT(",\"functions\":\"\""), "functions"},
+    {API_CHAT, CHAT(",\"logprobs\":\"x\""), "logprobs"},
+    {API_CHAT, CHAT(",\"top_logprobs\":\"0\""), "top_logprobs"},
+    {API_CHAT, CHAT(",\"response_format\":3"), "response_format"},
+    {API_CHAT, CHAT(",\"response_format\":{\"type\":5}"), "response_format"},
+    {API_CHAT, CHAT(",\"audio\":false"), "audio"},
+    {API_CHAT, CHAT(",\"n\":\"2\""), "n"},
+    {API_COMPLETION, TEXT(",\"best_of\":\"1\""), "best_of"},
+    {API_COMPLETION, TEXT(",\"suffix\":0"), "suffix"},
     {API_CHAT, CHAT(",\"chat_template_kwargs\":[]"), "chat_template_kwargs"},
     {API_COMPLETION, "{}", "prompt"},
     {API_COMPLETION, "{\"prompt\":5}", "prompt"},
@@ -188,6 +201,21 @@ static void test_refusals(void **state) {
     }
 }
 
+// A client that sends nonsense must hear so, not that the member is unsupported.
+static void test_wrong_types_of_unsupported_members(void **state) {
+    (void)state;
+    static const char *const bodies[] = {CHAT(",\"tools\":5"),           CHAT(",\"logprobs\":\"x\""),
+                                         CHAT(",\"response_format\":3"), CHAT(",\"audio\":[1]"),
+                                         TEXT(",\"best_of\":2.5"),       TEXT(",\"suffix\":[\"x\"]")};
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+        struct api_request r;
+        struct err e = {.code = ERR_NONE};
+        assert_int_equal(api_parse(i < 4 ? API_CHAT : API_COMPLETION, bodies[i], strlen(bodies[i]), &r, &e), -1);
+        if (!strstr(e.msg, "must be")) fail_msg("%s: %s", bodies[i], e.msg);
+        api_request_free(&r);
+    }
+}
+
 static void test_model_names(void **state) {
     (void)state;
     struct api_request r;
@@ -203,8 +231,13 @@ static void test_model_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_all_members), cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_prompts),  cmocka_unit_test(test_refusals),    cmocka_unit_test(test_model_names),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_all_members),
+        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_model_names),
+        cmocka_unit_test(test_wrong_types_of_unsupported_members),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

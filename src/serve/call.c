@@ -2,6 +2,8 @@
 #include "base/json.h"
 #include "net/http_json.h"
 
+#include <string.h>
+
 // How API clients see an error. Clients retry 408, 409, 429 and 5xx by themselves.
 static const struct refusal {
     int status;
@@ -11,7 +13,7 @@ static const struct refusal {
     [ERR_INVALID] = {400, "invalid_request_error", NULL},
     [ERR_NOT_FOUND] = {404, "invalid_request_error", "model_not_found"},
     [ERR_DENIED] = {403, "permission_error", "denied"},
-    [ERR_LIMIT] = {400, "invalid_request_error", "context_length_exceeded"},
+    [ERR_LIMIT] = {400, "invalid_request_error", "limit_exceeded"},
     [ERR_BUSY] = {429, "rate_limit_error", "busy"},
     [ERR_UNREACHABLE] = {503, "server_error", "unreachable"},
     [ERR_CANCELLED] = {499, "server_error", "cancelled"},
@@ -20,7 +22,11 @@ static const struct refusal {
     [ERR_INTERNAL] = {500, "server_error", "internal_error"},
 };
 
+// The one limit that clients know by a code of its own, and shorten their chat.
+static const struct refusal too_long = {400, "invalid_request_error", "context_length_exceeded"};
+
 static const struct refusal *refusal_of(const struct err *why) {
+    if (why->code == ERR_LIMIT && (!strcmp(why->param, "prompt") || !strcmp(why->param, "messages"))) return &too_long;
     size_t n = sizeof refusals / sizeof *refusals;
     return &refusals[(size_t)why->code < n ? why->code : ERR_INTERNAL];
 }

@@ -67,12 +67,20 @@ static int send_out(struct job *j) {
     return rc;
 }
 
+// Clients need not try again what a model cannot answer that has been given up.
+static void advise(const struct call *c, const struct model *m) {
+    struct engine_status status;
+    engine_get_status(m->engine, &status);
+    if (status.state == ENGINE_FAILED) http_add_header(c->x, "x-should-retry", "false");
+}
+
 static void finish_failed(struct job *j, const struct err *why) {
     enter(j, JOB_FAILED);
     log_info("a request for '%s' failed: %s (%s)", j->model->name, err_name(why->code), why->param);
-    if (!http_begun(j->call.x))
+    if (!http_begun(j->call.x)) {
+        advise(&j->call, j->model);
         call_fail(&j->call, why);
-    else {
+    } else {
         json_t *error = call_error(why);
         buf_clear(&j->out);
         j->call.s->metrics.failed++;
@@ -213,13 +221,14 @@ static int job_start(const struct call *c, const struct api_request *r, struct m
 
 static void begin(const struct call *c, enum api_kind kind) {
     struct api_request r;
-    struct model *model;
+    struct model *model = NULL;
     struct err why = {.code = ERR_NONE};
     size_t len;
     const char *body = http_body(c->x, &len);
     int rc = api_parse(kind, body, len, &r, &why);
     if (!rc && !r.seed_given) r.gen.sampling.seed = id_seed();
     if (!rc) rc = (model = models_get(c->s->models, r.model, &why)) ? job_start(c, &r, model, &why) : -1;
+    if (rc && model) advise(c, model);
     if (rc) call_fail(c, &why);
     api_request_free(&r);
 }

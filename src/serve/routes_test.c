@@ -45,8 +45,9 @@ static json_t *hear(void) {
 
 static void answer(json_int_t id, const char *prompt) {
     struct gen_result r = {.finish = FINISH_STOP, .prompt_tokens = 3, .completion_tokens = 2};
-    if (!strcmp(prompt, "refuse")) {
-        struct err why = {.code = ERR_LIMIT, .param = "prompt", .msg = "too long"};
+    if (!strcmp(prompt, "refuse") || !strcmp(prompt, "echo")) {
+        struct err why = {.code = ERR_LIMIT, .msg = "too long"};
+        snprintf(why.param, sizeof why.param, "%s", *prompt == 'r' ? "prompt" : prompt);
         say(error_encode((uint64_t)id, &why));
         return;
     }
@@ -244,15 +245,17 @@ static void test_answers(void **state) {
     expect(w, COMPLETIONS, BODY("good", "hi", ",\"seed\":77"), 200, "\"seed\":77");
     expect(w, COMPLETIONS, BODY("good", "refuse", ""), 400, "context_length_exceeded");
     expect(w, COMPLETIONS, BODY("good", "refuse", ",\"stream\":true"), 400, "context_length_exceeded");
+    expect(w, COMPLETIONS, BODY("good", "echo", ""), 400, "limit_exceeded");
     expect(w, COMPLETIONS, BODY("good", "hi", ",\"n\":2"), 400, "\"param\":\"n\"");
     expect(w, COMPLETIONS, BODY("none", "hi", ""), 404, "model_not_found");
     expect(w, COMPLETIONS, BODY("bad", "hi", ""), 503, "damaged");
+    expect(w, COMPLETIONS, BODY("bad", "hi", ""), 503, "x-should-retry: false\r\n"); // it is given up
     expect(w, COMPLETIONS, "{", 400, "not valid JSON");
     expect(w, "/v1/models", "", 200, "\"id\":\"good\"");
     expect(w, "/v1/models/go%6Fd", "", 200, "\"id\":\"good\"");
     expect(w, "/v1/models/none", "", 404, "model_not_found");
     expect(w, "/nebulus/v1/status", "", 200, "\"state\":\"failed\"");
-    expect(w, "/metrics", "", 200, "nebulus_requests_total{route=\"/v1/completions\",status=\"503\"} 1\n");
+    expect(w, "/metrics", "", 200, "nebulus_requests_total{route=\"/v1/completions\",status=\"503\"} 2\n");
     expect(w, "/metrics", "", 200, "nebulus_completion_tokens_total 8\n");
     expect(w, "/metrics", "", 200, "nebulus_requests_active 0\n");
 }
@@ -260,7 +263,10 @@ static void test_answers(void **state) {
 static void test_the_worker_dies(void **state) {
     struct world *w = *state;
     struct client c;
-    expect(w, COMPLETIONS, BODY("good", "die", ""), 503, "worker_failed");
+    client_send(&c, w, "POST", COMPLETIONS, NULL, BODY("good", "die", ""));
+    client_finish(&c, 503);
+    assert_non_null(strstr(c.got, "worker_failed"));
+    assert_null(strstr(c.got, "x-should-retry"));
     client_send(&c, w, "POST", COMPLETIONS, NULL, BODY("good", "die", ",\"stream\":true"));
     client_finish(&c, 200);
     assert_non_null(strstr(c.got, "hel"));
