@@ -30,6 +30,10 @@
 #define LIMIT_MODEL_NAME          128u         // bytes of a model's name
 #define LIMIT_LOADED_MODELS       16u          // workers one daemon may hold
 #define LIMIT_STORED_MODELS       4096u        // models that the store lists
+#define LIMIT_SIDECAR             (1u << 20)   // what the store keeps about one model, bytes
+#define LIMIT_INSPECTION          (4u << 20)   // what the inspection of a model file may say, bytes
+#define LIMIT_METRICS             (1u << 20)   // one answer of /metrics, bytes
+#define LIMIT_LOAD_LINE           (64u << 10)  // one line of the answer to an order to load, bytes
 #define LIMIT_PARALLEL            256u         // sequences of one worker
 #define LIMIT_CONFIG_BYTES        (1u << 20)   // nebulus.conf
 #define LIMIT_TEMPLATE_BYTES      (1u << 20)   // a chat template's source

@@ -4,8 +4,6 @@
 
 #include <stdlib.h>
 
-enum { LINE_BYTES = 64 << 10 };
-
 struct loading {
     struct call call;
     struct model *model;
@@ -18,7 +16,7 @@ struct loading {
 static void say(struct loading *l, json_t *v) {
     struct buf line;
     char *text = v ? json_text(v) : NULL;
-    buf_init(&line, LINE_BYTES);
+    buf_init(&line, LIMIT_LOAD_LINE);
     if (text && !buf_puts(&line, text) && !buf_puts(&line, "\n") && http_write(l->call.x, line.data, line.len))
         l->call.s->metrics.cancelled++;
     buf_free(&line);

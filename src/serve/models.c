@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct models {
     struct event_base *base;
@@ -102,9 +103,19 @@ static int make_room(struct models *m, struct err *e) {
     return 0;
 }
 
+// Whether the file can be a model at all; only a worker looks further into it.
+static int check_file(const char *path, struct err *e) {
+    struct stat st;
+    int fd = store_open(path, &st, e);
+    if (fd >= 0) return close(fd);
+    if (e) snprintf(e->param, sizeof e->param, "model");
+    if (e && e->code == ERR_IO) e->code = ERR_NOT_FOUND; // not readable for us: there is none, as far as clients go
+    return -1;
+}
+
 static struct model *model_start(struct models *m, const char *name, const char *path, struct err *e) {
     struct engine_options o;
-    if (make_room(m, e)) return NULL;
+    if (check_file(path, e) || make_room(m, e)) return NULL; // in this order: junk must not cost a loaded model
     struct model *one = calloc(1, sizeof *one);
     if (!one) {
         err_set(e, ERR_INTERNAL, "out of memory");
@@ -166,18 +177,10 @@ struct model *models_get(struct models *m, const char *name, struct err *e) {
 }
 
 static int check_path(const char *path, struct err *e) {
-    struct stat st;
     size_t n = strlen(path);
     if (path[0] != '/' || n < 6 || strcmp(path + n - 5, ".gguf") != 0)
         return err_param(e, "model", "'model' must be a model's name or the absolute path of a .gguf file");
-    if (n >= PATH_SIZE) return err_param(e, "model", "the path in 'model' is too long");
-    if (!stat(path, &st)) return S_ISREG(st.st_mode) ? 0 : err_param(e, "model", "%.300s is not a file", path);
-    err_errno(e, "cannot open %.300s", path);
-    if (e) {
-        e->code = ERR_NOT_FOUND;
-        snprintf(e->param, sizeof e->param, "model");
-    }
-    return -1;
+    return n < PATH_SIZE ? 0 : err_param(e, "model", "the path in 'model' is too long");
 }
 
 // A model with that name may stay, unless it has failed; another file under its name must wait until it is stopped.

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -85,7 +86,7 @@ static void fake_worker(void) {
 }
 
 // ---------------------------------------------------------------- the daemon, without its main function
-static const char *const stored[] = {"good", "good2", "good3", "bad", "slow"};
+static const char *const stored[] = {"good", "good2", "good3", "bad", "slow", "junk"};
 
 struct world {
     struct serve s;
@@ -104,6 +105,7 @@ static void store_add(const struct world *w, const char *name) {
     snprintf(path, sizeof path, "%s/%s.gguf", w->dir, name);
     int fd = open(path, O_CREAT | O_WRONLY, 0600);
     assert_true(fd >= 0);
+    assert_int_equal(write(fd, strcmp(name, "junk") ? "GGUF" : "junk", 4), 4);
     close(fd);
 }
 
@@ -307,7 +309,7 @@ static void test_load_and_stop(void **state) {
     expect(w, "/nebulus/v1/load", "{\"model\":\"good\"}", 200, "\"state\":\"ready\",\"model\":{\"name\":\"good\"");
     expect(w, "/nebulus/v1/load", "{\"model\":\"bad\"}", 200, "{\"error\":{\"message\":\"damaged\"");
     expect(w, "/nebulus/v1/load", "{\"model\":\"none\"}", 404, "model_not_found");
-    expect(w, "/nebulus/v1/load", "{\"model\":\"/none.gguf\"}", 404, "cannot open");
+    expect(w, "/nebulus/v1/load", "{\"model\":\"/none.gguf\"}", 404, "cannot read");
     expect(w, "/nebulus/v1/load", "{\"model\":\"x/good.gguf\"}", 400, "absolute path");
     expect(w, "/nebulus/v1/load", "{\"model\":5}", 400, "\"param\":\"model\"");
     expect(w, "/nebulus/v1/load", "[]", 400, "JSON object");
@@ -345,6 +347,35 @@ static void test_making_room(void **state) { // for two models
     close(busier.fd);
 }
 
+// The loop has no time for the files beside the models: opening this one would wait for ever.
+static void test_listing_opens_no_sidecar(void **state) {
+    struct world *w = *state;
+    char path[PATH_SIZE];
+    snprintf(path, sizeof path, "%s/good.json", w->dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    expect(w, "/v1/models", "", 200, "\"id\":\"good\"");
+    expect(w, "/v1/models/good", "", 200, "\"id\":\"good\"");
+    unlink(path);
+}
+
+// What is no model at all costs none of the loaded ones; a model that has failed goes first.
+static void test_who_makes_room(void **state) {
+    struct world *w = *state;
+    char body[PATH_SIZE + 64];
+    expect(w, COMPLETIONS, BODY("good", "hi", ""), 200, "hello");
+    expect(w, COMPLETIONS, BODY("good2", "hi", ""), 200, "hello");
+    snprintf(body, sizeof body, "{\"model\":\"%s/junk.gguf\"}", w->dir);
+    expect(w, "/nebulus/v1/load", body, 400, "not a GGUF file");
+    expect(w, "/nebulus/v1/load", "{\"model\":\"junk\"}", 400, "not a GGUF file");
+    expect(w, COMPLETIONS, BODY("junk", "hi", ""), 400, "not a GGUF file");
+    assert_non_null(models_find(w->s.models, "good"));
+    assert_non_null(models_find(w->s.models, "good2"));
+    expect(w, COMPLETIONS, BODY("bad", "hi", ""), 503, "damaged"); // takes the place of good
+    expect(w, COMPLETIONS, BODY("good3", "hi", ""), 200, "hello");
+    assert_non_null(models_find(w->s.models, "good2")); // although bad was used later
+    assert_null(models_find(w->s.models, "bad"));
+}
+
 static void test_stopped_before_it_was_ready(void **state) {
     struct world *w = *state;
     struct client c[3];
@@ -364,6 +395,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(test_the_client_leaves, setup, teardown),
         cmocka_unit_test_setup_teardown(test_load_and_stop, setup, teardown),
         cmocka_unit_test_setup_teardown(test_making_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_listing_opens_no_sidecar, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_makes_room, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stopped_before_it_was_ready, setup, teardown),
     };
     signal(SIGPIPE, SIG_IGN);

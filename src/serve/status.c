@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { METRICS_BYTES = 1 << 20 };
 #define MODELS_PATH "/v1/models/"
 
 static void reply_and_free(const struct call *c, json_t *v) {
@@ -21,7 +20,7 @@ void status_health(const struct call *c) { reply_and_free(c, json_pack("{s:s}", 
 void status_metrics(const struct call *c) {
     struct buf out;
     struct err why;
-    buf_init(&out, METRICS_BYTES);
+    buf_init(&out, LIMIT_METRICS);
     if (metrics_write(&c->s->metrics, c->s->models, http_server_connections(c->s->http), &out)) {
         err_set(&why, ERR_INTERNAL, "out of memory");
         call_fail(c, &why);
@@ -93,7 +92,7 @@ static json_t *openai_model(const char *name, int64_t created) {
 static json_t *all_models(const struct serve *s, struct err *e) {
     struct store_model *stored;
     size_t n;
-    if (store_list(&s->store, &stored, &n, e)) return NULL;
+    if (store_list_entries(&s->store, &stored, &n, e)) return NULL;
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++)
         if (!stored[i].missing) json_array_append_new(list, openai_model(stored[i].name, stored[i].imported_at));

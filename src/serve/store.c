@@ -10,8 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SIDECAR_BYTES = 1 << 20 };
-
 int store_init(struct store *s, const struct paths *p, struct err *e) {
     return path_join(s->dir, p->data, "models", e) || path_self(s->program, e) ? -1 : 0;
 }
@@ -49,7 +47,7 @@ static void read_sidecar(const struct store *s, struct store_model *m) {
     const char *sha256 = "", *source = "";
     int64_t at = m->imported_at;
     json_t *o = NULL, *info = NULL;
-    if (!store_path(s, m->name, ".json", path, NULL) && !file_read(path, SIDECAR_BYTES, &text, &len, NULL))
+    if (!store_path(s, m->name, ".json", path, NULL) && !file_read(path, LIMIT_SIDECAR, &text, &len, NULL))
         o = json_parse(text, len, NULL);
     if (o && !json_get_string(o, "sha256", &sha256, NULL) && !json_get_string(o, "source", &source, NULL) &&
         !json_get_int(o, "imported_at", 0, INT64_MAX, &at, NULL) && !json_get_object(o, "info", &info, NULL)) {
@@ -62,7 +60,8 @@ static void read_sidecar(const struct store *s, struct store_model *m) {
     free(text);
 }
 
-static int read_model(const struct store *s, const char *name, struct store_model *m, struct err *e) {
+// All but what the sidecar says.
+static int read_entry(const struct store *s, const char *name, struct store_model *m, struct err *e) {
     struct stat st;
     *m = (struct store_model){.info = NULL};
     snprintf(m->name, sizeof m->name, "%s", name);
@@ -75,6 +74,11 @@ static int read_model(const struct store *s, const char *name, struct store_mode
     m->imported_at = (int64_t)st.st_mtime;
     m->missing = stat(m->path, &st) != 0;
     m->bytes = m->missing ? 0 : (int64_t)st.st_size;
+    return 0;
+}
+
+static int read_model(const struct store *s, const char *name, struct store_model *m, struct err *e) {
+    if (read_entry(s, name, m, e)) return -1;
     read_sidecar(s, m);
     return 0;
 }
@@ -117,16 +121,21 @@ static bool name_of_entry(const char *file, char name[LIMIT_MODEL_NAME + 1]) {
     return text_is_name(name);
 }
 
-static int add_entry(const struct store *s, const char *name, struct store_model **all, size_t *n, struct err *e) {
-    struct store_model *more = realloc(*all, (*n + 1) * sizeof **all);
-    if (!more) return err_set(e, ERR_INTERNAL, "out of memory");
-    *all = more;
-    if (!read_model(s, name, &more[*n], NULL)) ++*n; // else it has just been removed
+typedef int (*reader)(const struct store *s, const char *name, struct store_model *m, struct err *e);
+
+static int add_entry(const struct store *s, const char *name, reader read, struct store_model **all, size_t *n,
+                     struct err *e) {
+    if (!(*n & (*n - 1))) { // full: room for twice as many
+        struct store_model *more = realloc(*all, (*n ? 2 * *n : 1) * sizeof **all);
+        if (!more) return err_set(e, ERR_INTERNAL, "out of memory");
+        *all = more;
+    }
+    if (!read(s, name, &(*all)[*n], NULL)) ++*n; // else it has just been removed
     return 0;
 }
 
-int store_list(const struct store *s, struct store_model **out, size_t *n, struct err *e) {
-    struct dirent *entry;
+static int list(const struct store *s, reader read, struct store_model **out, size_t *n, struct err *e) {
+    const struct dirent *entry;
     char name[LIMIT_MODEL_NAME + 1];
     *out = NULL;
     *n = 0;
@@ -134,15 +143,24 @@ int store_list(const struct store *s, struct store_model **out, size_t *n, struc
     if (!d) return errno == ENOENT ? 0 : err_errno(e, "cannot read the model store %s", s->dir);
     int rc = 0;
     while (!rc && *n < LIMIT_STORED_MODELS && (entry = readdir(d)))
-        if (name_of_entry(entry->d_name, name)) rc = add_entry(s, name, out, n, e);
+        if (name_of_entry(entry->d_name, name)) rc = add_entry(s, name, read, out, n, e);
     closedir(d);
-    if (rc) {
-        store_list_free(*out, *n);
-        *out = NULL;
-        *n = 0;
-    } else if (*n)
+    if (!rc && *n) {
         qsort(*out, *n, sizeof **out, by_name);
+        return 0;
+    }
+    store_list_free(*out, *n);
+    *out = NULL;
+    *n = 0;
     return rc;
+}
+
+int store_list(const struct store *s, struct store_model **out, size_t *n, struct err *e) {
+    return list(s, read_model, out, n, e);
+}
+
+int store_list_entries(const struct store *s, struct store_model **out, size_t *n, struct err *e) {
+    return list(s, read_entry, out, n, e);
 }
 
 void store_list_free(struct store_model *m, size_t n) {

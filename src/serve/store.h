@@ -9,6 +9,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 struct store {
     char dir[PATH_SIZE];     // data/models; need not exist
@@ -31,6 +32,10 @@ int store_init(struct store *s, const struct paths *p, struct err *e) MUST_USE; 
 
 // All models by name. *out is malloc'd (store_list_free), NULL where there is none.
 int store_list(const struct store *s, struct store_model **out, size_t *n, struct err *e) MUST_USE;
+
+// The same without what the sidecars say (sha256, source, info; imported_at is the entry's own time, which differs by
+// seconds): a few system calls per model, which the event loop can afford.
+int store_list_entries(const struct store *s, struct store_model **out, size_t *n, struct err *e) MUST_USE;
 void store_list_free(struct store_model *m, size_t n);
 
 // The path of a stored model; ERR_NOT_FOUND (param "model") where there is none of that name, or its link leads
@@ -54,6 +59,10 @@ struct store_import {
     int (*progress)(void *arg, int64_t done, int64_t total);
     void *arg;
 };
+
+// A descriptor (close it) of a file that can be read, is regular and begins as a GGUF does; -1 where it is not. Cheap:
+// nothing more of it is looked at.
+int store_open(const char *file, struct stat *st, struct err *e) MUST_USE;
 
 // Inspects, copies (sharing blocks where the file system can) or links, hashes and records one file. After a failure
 // the store is as it was. An import that was killed leaves a hidden file which the next import removes.

@@ -2,6 +2,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "engine/process.h"
 #include "serve/store_path.h"
 
@@ -24,7 +25,7 @@
 #include <linux/fs.h>
 #endif
 
-enum { PIECE = 1 << 20, PIECES_PER_REPORT = 4, INSPECT_SECONDS = 60, INSPECT_BYTES = 4 << 20, LINK_SECONDS = 60 };
+enum { PIECE = 1 << 20, PIECES_PER_REPORT = 4, INSPECT_SECONDS = 60, LINK_SECONDS = 60 };
 #define PARTIAL ".import-" // hidden, so that it is no model; locked while its import lives
 
 // ---------------------------------------------------------------- inspection, in a process of its own
@@ -39,7 +40,7 @@ static int read_output(int fd, struct buf *out, struct err *e) {
         if (ready < 0) return err_errno(e, "cannot wait for the inspection");
         if (!ready) return err_set(e, ERR_WORKER, "the inspection took more than %d seconds", INSPECT_SECONDS);
         if (buf_reserve(out, 4096))
-            return err_set(e, ERR_LIMIT, "the inspection says more than %d bytes", INSPECT_BYTES);
+            return err_set(e, ERR_LIMIT, "the inspection says more than %u bytes", LIMIT_INSPECTION);
         ssize_t n = read(fd, out->data + out->len, 4096);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return err_errno(e, "cannot read from the inspection");
@@ -71,7 +72,7 @@ json_t *store_inspect(const struct store *s, const char *file, struct err *e) {
     pid_t pid;
     struct buf out;
     json_t *o = NULL;
-    buf_init(&out, INSPECT_BYTES);
+    buf_init(&out, LIMIT_INSPECTION);
     if (pipe(ends)) {
         err_errno(e, "cannot make a pipe");
         return NULL;
@@ -177,18 +178,21 @@ struct import {
     json_t *info;
 };
 
-static int check_source(struct import *i, int fd, struct err *e) {
+int store_open(const char *file, struct stat *st, struct err *e) {
     char magic[4];
-    if (fd < 0 || fstat(fd, &i->st)) {
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a FIFO must not hold us up
+    if (fd < 0 || fstat(fd, st)) {
         enum err_code code = errno == ENOENT ? ERR_NOT_FOUND : ERR_IO;
-        err_errno(e, "cannot read %s", i->how->file);
+        err_errno(e, "cannot read %.300s", file);
         if (e) e->code = code;
-        return -1;
-    }
-    if (!S_ISREG(i->st.st_mode)) return err_set(e, ERR_INVALID, "%s is not a file", i->how->file);
-    if (pread(fd, magic, sizeof magic, 0) != (ssize_t)sizeof magic || memcmp(magic, "GGUF", sizeof magic) != 0)
-        return err_set(e, ERR_INVALID, "%s is not a GGUF file", i->how->file);
-    return 0;
+    } else if (!S_ISREG(st->st_mode))
+        err_set(e, ERR_INVALID, "%.300s is not a file", file);
+    else if (pread(fd, magic, sizeof magic, 0) != (ssize_t)sizeof magic || memcmp(magic, "GGUF", sizeof magic) != 0)
+        err_set(e, ERR_INVALID, "%.300s is not a GGUF file", file);
+    else
+        return fd;
+    if (fd >= 0) close(fd);
+    return -1;
 }
 
 static int check_name(struct import *i, struct err *e) {
@@ -249,7 +253,36 @@ static int write_record(const struct import *i, const char *path, struct err *e)
     return rc;
 }
 
-// Everything is prepared under names that count for nothing; the two renames then hardly fail.
+// The record as it was. Where that fails, none is better than one that speaks of another file.
+static void restore_record(const struct import *i, const char *old, size_t len) {
+    if (!old || file_write(i->sidecar, old, len, NULL)) unlink(i->sidecar);
+}
+
+static void sync_dir(const char *path) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd)) log_warn("the model store's folder could not be synced: %s", strerror(errno));
+    if (fd >= 0) close(fd);
+}
+
+// Everything is prepared under names that count for nothing. The record goes first, as it can be put back: the rename
+// that makes the model is the last thing that can fail.
+static int rename_both(const struct import *i, const char *record, struct err *e) {
+    char *old = NULL;
+    size_t len = 0;
+    struct err why = {.code = ERR_NONE};
+    if (file_read(i->sidecar, LIMIT_SIDECAR, &old, &len, &why) && why.code != ERR_NOT_FOUND) {
+        if (e) *e = why;
+        return -1;
+    }
+    int rc = rename(record, i->sidecar) ? err_errno(e, "cannot create %s", i->sidecar) : 0;
+    if (!rc && rename(i->partial, i->model)) {
+        rc = err_errno(e, "cannot create %s", i->model);
+        restore_record(i, old, len);
+    }
+    free(old);
+    return rc;
+}
+
 static int publish(struct import *i, struct err *e) {
     char record[PATH_SIZE];
     if (i->how->link && (unlink(i->partial) || symlink(i->target, i->partial)))
@@ -257,10 +290,12 @@ static int publish(struct import *i, struct err *e) {
     if (snprintf(record, sizeof record, "%s.json", i->partial) >= (int)sizeof record)
         return err_set(e, ERR_LIMIT, "the path of the model store is too long");
     if (write_record(i, record, e)) return -1;
-    if (!rename(i->partial, i->model) && !rename(record, i->sidecar)) return 0;
-    err_errno(e, "cannot create %s", i->model);
-    unlink(record);
-    return -1;
+    int rc = rename_both(i, record, e);
+    if (rc)
+        unlink(record);
+    else
+        sync_dir(i->store->dir);
+    return rc;
 }
 
 static int import_file(struct import *i, int from, struct err *e) {
@@ -285,8 +320,8 @@ static int import_file(struct import *i, int from, struct err *e) {
 int store_import(const struct store *s, const struct store_import *how, char name[LIMIT_MODEL_NAME + 1],
                  struct err *e) {
     struct import i = {.store = s, .how = how};
-    int fd = open(how->file, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a FIFO must not hold us up
-    int rc = check_source(&i, fd, e) || check_name(&i, e) || import_file(&i, fd, e) ? -1 : 0;
+    int fd = store_open(how->file, &i.st, e);
+    int rc = fd < 0 || check_name(&i, e) || import_file(&i, fd, e) ? -1 : 0;
     if (fd >= 0) close(fd);
     json_decref(i.info);
     if (!rc && name) snprintf(name, LIMIT_MODEL_NAME + 1, "%s", i.name);

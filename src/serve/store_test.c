@@ -136,6 +136,40 @@ static void test_copy(void **state) {
     assert_int_equal(access(p->file, R_OK), 0);
 }
 
+// A failure between the model and its record leaves neither, or the old ones.
+static void test_publishing_fails(void **state) {
+    struct place *p = *state;
+    struct err e;
+    struct store_model before, after;
+    char sidecar[PATH_SIZE], model[PATH_SIZE];
+    struct store_import how = {.file = p->file, .name = "m", .force = true};
+    write_file(p->file, "GGUFkabc", 8);
+    assert_int_equal(path_join(sidecar, p->store.dir, "m.json", &e), 0);
+    assert_int_equal(path_join(model, p->store.dir, "m.gguf", &e), 0);
+    assert_int_equal(mkdir(p->store.dir, 0700), 0);
+    assert_int_equal(mkdir(sidecar, 0700), 0); // the record cannot be created
+    assert_int_equal(store_import(&p->store, &how, NULL, &e), -1);
+    assert_int_equal(entries(p->store.dir), 1);
+    assert_int_equal(rmdir(sidecar), 0);
+    assert_int_equal(mkdir(model, 0700), 0); // the model cannot
+    assert_int_equal(store_import(&p->store, &how, NULL, &e), -1);
+    assert_int_equal(entries(p->store.dir), 1);
+    assert_int_equal(rmdir(model), 0);
+    assert_int_equal(store_import(&p->store, &how, NULL, &e), 0);
+    assert_int_equal(store_show(&p->store, "m", &before, &e), 0);
+    write_file(p->file, "GGUFkdef", 8);
+    assert_int_equal(unlink(model), 0);
+    assert_int_equal(mkdir(model, 0700), 0);
+    assert_int_equal(store_import(&p->store, &how, NULL, &e), -1);
+    assert_int_equal(store_show(&p->store, "m", &after, &e), 0);
+    assert_int_equal(strlen(after.sha256), 64);
+    assert_string_equal(after.sha256, before.sha256); // the old record still
+    assert_int_equal(entries(p->store.dir), 2);
+    store_model_free(&before);
+    store_model_free(&after);
+    assert_int_equal(rmdir(model), 0);
+}
+
 static void test_hash_is_sha256(void **state) {
     struct place *p = *state;
     struct err e;
@@ -234,6 +268,7 @@ int main(int argc, char **argv) {
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_copy, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_publishing_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hash_is_sha256, setup, teardown),
         cmocka_unit_test_setup_teardown(test_link, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
