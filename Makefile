@@ -42,7 +42,8 @@ oracle: build ## greedy output against llama-server, full set
 	@ctest --test-dir $(BUILD) --output-on-failure -C full -L oracle --no-tests=error
 
 soak: build ## 10,000 requests: the daemon's memory must not grow
-	@/usr/bin/python3 test/e2e/soak.py $(BUILD) 10000
+	@cmake --build $(BUILD)
+	@ctest --test-dir $(BUILD) --verbose -C full -L soak --no-tests=error
 
 bench-serve: build ## throughput and latency against llama-server
 	@cmake --build $(BUILD)

@@ -1,0 +1,1 @@
+message(FATAL_ERROR "${WHAT} is missing: run scripts/bootstrap check")
