@@ -95,6 +95,14 @@ static void run(struct run *r, const uint8_t *data, size_t size, size_t step) {
     event_base_loop(r->base, EVLOOP_NONBLOCK); // frees what the pair deferred
 }
 
+// Request ids are random: they may differ.
+static void mask_ids(struct buf *b) {
+    static const char mark[] = "x-request-id: ";
+    char *at = b->data;
+    while (at && (at = memmem(at, (size_t)(b->data + b->len - at), mark, sizeof mark - 1)))
+        for (at += sizeof mark - 1; *at && *at != '\r'; at++) *at = '#';
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct event_base *base;
     if (size > LIMIT_HTTP_PIPELINED)
@@ -105,6 +113,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     buf_init(&pieces.seen, OUTPUT_MAX);
     run(&whole, data, size, size ? size : 1);
     run(&pieces, data, size, size < 64 ? 1 : size / 16);
+    mask_ids(&whole.seen);
+    mask_ids(&pieces.seen);
     if (whole.seen.len != pieces.seen.len || memcmp(whole.seen.data, pieces.seen.data, whole.seen.len))
         fail("the answer depends on how the bytes were cut");
     buf_free(&whole.seen);
