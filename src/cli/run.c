@@ -22,7 +22,7 @@ static const struct option options[] = {
      .letter = 'f',
      .type = OPTION_TEXT,
      .placeholder = "FILE",
-     .help = "put the content of FILE behind the prompt"},
+     .help = "put the content of FILE before the prompt"},
     {.name = "raw", .type = OPTION_FLAG, .help = "complete the text as it is, without the chat template"},
     OPTIONS_GENERATE,
     {.name = "stats", .letter = 'v', .type = OPTION_FLAG, .help = "tokens, TTFT and TPOT on stderr after the answer"},
@@ -62,13 +62,12 @@ static int add_stdin(struct buf *prompt, struct err *e) {
     }
 }
 
-// PROMPT, --file and what is piped in, in this order, an empty line between them. Nothing at all at a terminal: a
-// conversation.
+// --file, what is piped in, and PROMPT, in this order, an empty line between them: a question stands behind its
+// document, and several questions share the document's beginning. Nothing at all at a terminal: a conversation.
 static int read_prompt(struct job *j, struct err *e) {
     const struct args *a = &j->in->args;
     const char *file = args_text(a, "file", NULL);
     bool piped = !term_is_tty(STDIN_FILENO), given = a->n_words > 1 || file;
-    if (a->n_words > 1 && add_part(&j->prompt, a->words[1], strlen(a->words[1]), e)) return -1;
     if (file) {
         char *data;
         size_t n;
@@ -79,6 +78,7 @@ static int read_prompt(struct job *j, struct err *e) {
     }
     j->interactive = !given && !piped && term_is_tty(STDOUT_FILENO);
     if (piped && add_stdin(&j->prompt, e)) return -1;
+    if (a->n_words > 1 && add_part(&j->prompt, a->words[1], strlen(a->words[1]), e)) return -1;
     if (j->interactive && args_has(a, "json"))
         return err_param(e, "json", "--json needs a prompt: as an argument, with --file or on stdin");
     if (!j->interactive && !j->prompt.len)
