@@ -4,7 +4,8 @@
 // A worker may die at any time. The handle then fails the requests that it held (ERR_WORKER), and starts a new worker
 // after a back-off (0.25 s, doubled up to 30 s; back to 0.25 s after a minute of health); requests that no worker has
 // seen yet wait for the next one. A model that cannot be loaded (a "failed" message) is not tried again; one whose
-// worker dies three times in a row while loading is given up too.
+// worker dies three times in a row while loading is given up too. A load that tells of no progress for five minutes is
+// ended, which counts as such a death. A worker's whole process group goes with it.
 #pragma once
 
 #include "engine/protocol.h"
@@ -59,9 +60,9 @@ void engine_get_status(const struct engine *w, struct engine_status *out);
 int engine_submit(struct engine *w, const struct gen_request *r, const struct gen_events *ev, void *arg, uint64_t *id,
                   struct err *e) MUST_USE;
 
-// For tests: shorter waits, in milliseconds. Takes effect with the next wait.
+// For tests: shorter waits, in milliseconds. Takes effect with the next wait; a load's wait for progress starts anew.
 struct engine_timing {
-    long backoff_first, backoff_most, healthy, kill;
+    long backoff_first, backoff_most, healthy, kill, stall;
 };
 void engine_set_timing(struct engine *w, const struct engine_timing *t);
 

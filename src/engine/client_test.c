@@ -1,5 +1,6 @@
 // The handle on a worker, against workers that lie, die and say nothing. This program is its own fake worker:
 // engine_start runs it with the argument "worker", and the "model_path" of the load message tells it how to behave.
+#include "base/env.h"
 #include "engine/client.h"
 
 #include <setjmp.h>
@@ -11,6 +12,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+enum { FLOOD = 20000 };
 
 // ---------------------------------------------------------------- the fake worker
 static void say_bytes(const void *data, size_t n) {
@@ -24,6 +27,11 @@ static void say(json_t *msg) {
     say_bytes(b.data, b.len);
     buf_free(&b);
     json_decref(msg);
+}
+
+static _Noreturn void be_silent(void) {
+    signal(SIGTERM, SIG_IGN);
+    for (;;) pause();
 }
 
 // The next message, or NULL when the daemon has closed the socket.
@@ -49,6 +57,8 @@ static json_t *hear(void) {
 
 static void say_ready(void) {
     struct worker_info info = {.arch = "fake", .parallel = 2, .ctx = 100};
+    const char *spin = env_get("GOMP_SPINCOUNT");
+    snprintf(info.description, sizeof info.description, "spin %s", spin ? spin : "as usual");
     say(info_encode(&info));
 }
 
@@ -69,6 +79,29 @@ static void answer_gen(const json_t *msg) {
     say(result_encode((uint64_t)id, &r));
 }
 
+// Makes the handle want to say something without end, and reads none of it until later. Then tells how much it was.
+static int flood_and_count(void) {
+    struct worker_stats s = {.requests = 1};
+    for (int i = 0; i < FLOOD; i++)
+        say(json_pack("{s:s, s:i, s:s, s:s}", "t", "error", "id", 999, "code", "x", "msg", ""));
+    say(stats_encode(&s)); // the flood is over
+    json_t *msg;
+    for (bool asked = false; !asked && (msg = hear()); json_decref(msg)) {
+        asked = !strcmp(json_string_value(json_object_get(msg, "t")), "gen");
+        s.steps++;
+    }
+    s.requests = 2;
+    say(stats_encode(&s));
+    be_silent();
+}
+
+// Dies, and leaves a process behind that keeps the socket open and full.
+static int leave_a_flooder(void) {
+    struct worker_stats s = {.requests = 1};
+    if (fork()) return 6;
+    for (;;) say(stats_encode(&s));
+}
+
 static int serve_honestly(bool report_cancels) {
     json_t *msg;
     while ((msg = hear())) {
@@ -82,11 +115,6 @@ static int serve_honestly(bool report_cancels) {
         json_decref(msg);
     }
     return 0;
-}
-
-static _Noreturn void be_silent(void) {
-    signal(SIGTERM, SIG_IGN);
-    for (;;) pause();
 }
 
 static int fake_worker(void) {
@@ -115,6 +143,8 @@ static int fake_worker(void) {
         close(3);
         be_silent();
     }
+    if (!strcmp(how, "floods")) return flood_and_count();
+    if (!strcmp(how, "leaves a flooder")) return leave_a_flooder();
     return serve_honestly(!strcmp(how, "exits on cancel"));
 }
 
@@ -174,7 +204,7 @@ static void start(struct world *t, const char *behaviour) {
     char self[PATH_SIZE];
     struct err e = {.code = ERR_NONE};
     struct engine_options o = {.model_name = "m", .parallel = 2, .queue = 1};
-    struct engine_timing quick = {.backoff_first = 1, .backoff_most = 4, .healthy = 60000, .kill = 50};
+    struct engine_timing quick = {.backoff_first = 1, .backoff_most = 4, .healthy = 60000, .kill = 50, .stall = 60000};
     snprintf(o.model_path, sizeof o.model_path, "%s", behaviour);
     *t = (struct world){.base = event_base_new()};
     assert_non_null(t->base);
@@ -351,6 +381,57 @@ static void test_silent_ones_are_killed(void **state) {
     assert_int_equal(kill(pid, 0), -1);
 }
 
+// What waits to be read by a worker that does not read is bounded, whatever it says.
+static void test_a_flood_is_not_answered(void **state) {
+    (void)state;
+    struct world t;
+    start(&t, "floods");
+    RUN_UNTIL(&t, status_of(&t).stats.requests == 1);
+    must_submit(&t, "hold");
+    RUN_UNTIL(&t, status_of(&t).stats.requests == 2);
+    assert_in_range(status_of(&t).stats.steps, 1, FLOOD / 4); // what fits into the socket
+    finish(&t);
+}
+
+static void test_what_a_worker_leaves_behind_ends(void **state) {
+    (void)state;
+    struct world t;
+    start(&t, "leaves a flooder");
+    RUN_UNTIL(&t, status_of(&t).restarts == 2);
+    assert_non_null(strstr(status_of(&t).why.msg, "exited with code 6"));
+    finish(&t);
+}
+
+static void test_loading_without_progress_ends(void **state) {
+    (void)state;
+    struct world t;
+    struct engine_timing impatient = {.backoff_first = 1, .backoff_most = 4, .healthy = 60000, .kill = 50, .stall = 20};
+    start(&t, "is silent");
+    engine_set_timing(t.w, &impatient);
+    must_submit(&t, "hello");
+    RUN_UNTIL(&t, status_of(&t).state == ENGINE_FAILED);
+    assert_int_equal(status_of(&t).restarts, 2); // each counts as a death while loading
+    assert_non_null(strstr(status_of(&t).why.msg, "no progress"));
+    assert_int_equal(status_of(&t).pid, 0);
+    assert_int_equal(t.fails, 1);
+    finish(&t);
+}
+
+static void test_environment(void **state) {
+    (void)state;
+    struct world t;
+    start(&t, "honest");
+    RUN_UNTIL(&t, status_of(&t).state == ENGINE_READY);
+    assert_string_equal(status_of(&t).info.description, "spin 1000");
+    finish(&t);
+    env_default("OMP_WAIT_POLICY", "passive"); // the user knows better
+    start(&t, "honest");
+    RUN_UNTIL(&t, status_of(&t).state == ENGINE_READY);
+    assert_string_equal(status_of(&t).info.description, "spin as usual");
+    finish(&t);
+    unsetenv("OMP_WAIT_POLICY");
+}
+
 static void stop_on_text(void *arg, const char *text, size_t len, int32_t tokens) {
     struct world *t = arg;
     (void)text, (void)len, (void)tokens;
@@ -397,9 +478,15 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_refuses_the_model),
         cmocka_unit_test(test_liars_are_killed),
         cmocka_unit_test(test_silent_ones_are_killed),
+        cmocka_unit_test(test_a_flood_is_not_answered),
+        cmocka_unit_test(test_what_a_worker_leaves_behind_ends),
+        cmocka_unit_test(test_loading_without_progress_ends),
+        cmocka_unit_test(test_environment),
         cmocka_unit_test(test_stop_from_a_callback),
         cmocka_unit_test(test_no_such_program),
     };
     signal(SIGPIPE, SIG_IGN);
+    unsetenv("GOMP_SPINCOUNT");
+    unsetenv("OMP_WAIT_POLICY");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 enum { READ_SIZE = 64 << 10, KEEP_SIZE = 256 << 10 };
+static const size_t UNSENT_MAX = LIMIT_IPC_BACKLOG + 2 * LIMIT_IPC_TO_WORKER;
 
 struct link {
     int fd;
@@ -85,27 +86,32 @@ static bool read_some(struct link *l) {
     return false;
 }
 
-static void link_read(struct link *l, bool all) {
+static void link_read(struct link *l, size_t pieces) {
     l->handling = true;
-    while (!l->closed && read_some(l) && all) {
+    while (pieces-- && !l->closed && read_some(l)) {
     }
     l->handling = false;
     if (l->freed) link_destroy(l);
 }
 
-void link_drain(struct link *l) { link_read(l, true); }
+void link_drain(struct link *l) { link_read(l, LIMIT_IPC_FROM_WORKER / READ_SIZE); }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg) {
     (void)fd, (void)what;
-    link_read(arg, false); // one piece per round, so that a talkative worker leaves time for the others
+    link_read(arg, 1); // one piece per round, so that a talkative worker leaves time for the others
 }
 
-// A broken pipe is left to the reading side, which will see the end of the same socket.
+// Left to the reading side, which will see the end of the same socket.
+static void give_up(struct link *l) {
+    shutdown(l->fd, SHUT_RDWR);
+    evbuffer_drain(l->out, evbuffer_get_length(l->out));
+}
+
 static void write_out(struct link *l) {
+    if (!evbuffer_get_length(l->out)) return; // link_send has sent it meanwhile
     int n = evbuffer_write(l->out, l->fd);
-    if (n < 0 && errno != EAGAIN && errno != EINTR) {
-        shutdown(l->fd, SHUT_RDWR);
-        evbuffer_drain(l->out, evbuffer_get_length(l->out));
+    if ((n < 0 && errno != EAGAIN && errno != EINTR) || evbuffer_get_length(l->out) > UNSENT_MAX) {
+        give_up(l);
     } else if (evbuffer_get_length(l->out))
         event_add(l->writable, NULL);
 }

@@ -19,9 +19,10 @@ struct link_events {
 struct link *link_new(struct event_base *base, int fd, const struct link_events *ev, void *arg, struct err *e) MUST_USE;
 void link_free(struct link *l); // closes the socket; NULL is fine
 
-// Sends what `frames` holds and takes its memory (frames is empty afterwards). Never calls back.
+// Sends what `frames` holds and takes its memory (frames is empty afterwards; after a failure they are as before).
+// Never calls back. A link on which far more than LIMIT_IPC_BACKLOG waits to be read is shut, which `closed` tells of.
 int link_send(struct link *l, struct buf *frames) MUST_USE;
 size_t link_unsent(const struct link *l); // bytes the other side has not taken yet
 
-// Handles everything that can be read now: the last words of a process that has ended.
+// Handles what can be read now, up to LIMIT_IPC_FROM_WORKER bytes: the last words of a process that has ended.
 void link_drain(struct link *l);

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,13 +33,26 @@ static int close_the_rest(posix_spawn_file_actions_t *f, int from) {
 #endif
 }
 
-static int spawn(pid_t *pid, const char *const argv[], posix_spawn_file_actions_t *f, struct err *e) {
+// This process's environment with the setting in front, where it is found first. To be freed; the strings are borrowed.
+static const char **environment(const char *setting) {
+    size_t n = 0, used = 0;
+    while (environ[n]) n++;
+    const char **all = calloc(n + 2, sizeof *all);
+    if (all && setting) all[used++] = setting;
+    if (all && n) memcpy(all + used, environ, n * sizeof *all);
+    return all;
+}
+
+static int spawn(pid_t *pid, const char *const argv[], posix_spawn_file_actions_t *f, const char *setting,
+                 struct err *e) {
     posix_spawnattr_t a;
     if (posix_spawnattr_init(&a)) return err_set(e, ERR_INTERNAL, "out of memory starting %s", argv[0]);
+    const char **env = environment(setting);
     char *const *args = (char *const *)(const void *)argv; // posix_spawn does not write to them
-    int rc = set_attributes(&a);
-    if (!rc) rc = posix_spawn(pid, argv[0], f, &a, args, environ);
+    int rc = env ? set_attributes(&a) : ENOMEM;
+    if (!rc) rc = posix_spawn(pid, argv[0], f, &a, args, (char *const *)(const void *)env);
     posix_spawnattr_destroy(&a);
+    free(env);
     if (!rc) return 0;
     errno = rc;
     return err_errno(e, "cannot start %s", argv[0]);
@@ -57,11 +71,15 @@ int process_start(pid_t *pid, const char *const argv[], const struct process_fil
     int rc = posix_spawn_file_actions_init(&f);
     if (!rc) {
         rc = set_files(&f, files) ? err_set(e, ERR_INTERNAL, "out of memory starting %s", argv[0])
-                                  : spawn(pid, argv, &f, e);
+                                  : spawn(pid, argv, &f, files->setting, e);
         posix_spawn_file_actions_destroy(&f);
         return rc;
     }
     return err_set(e, ERR_INTERNAL, "out of memory starting %s", argv[0]);
+}
+
+void process_signal(pid_t pid, int sig) {
+    if (pid > 0) kill(-pid, sig);
 }
 
 void process_how_ended(int status, char *out, size_t size) {

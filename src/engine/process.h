@@ -10,10 +10,14 @@
 struct process_files {
     int third;  // becomes the child's descriptor 3; -1 = none
     int output; // becomes its standard output, and its standard error is discarded; -1 = both are this process's own
+    const char *setting; // "NAME=value", added to its environment; NULL = none
 };
 
 // Starts argv[0], a path. The descriptors stay the caller's.
 int process_start(pid_t *pid, const char *const argv[], const struct process_files *files, struct err *e) MUST_USE;
+
+// Signals the whole process group of a child that is not reaped yet; 0 is fine.
+void process_signal(pid_t pid, int sig);
 
 // How a child ended, in words, from waitpid's status: "exited with code 1", "was killed by signal 9 (Killed)".
 void process_how_ended(int status, char *out, size_t size);
