@@ -49,18 +49,20 @@ static int use_builtin(struct chat_template *t, const char *source, size_t len, 
     return -1;
 }
 
-static int use_source(struct chat_template *t, const char *source, size_t len, int64_t now, struct err *e) {
+static int use_source(struct chat_template *t, const char *source, size_t len, const struct chat_template_vars *vars,
+                      struct err *e) {
     struct err why = {.code = ERR_NONE};
+    unsigned limit_ms = vars->limit_ms ? vars->limit_ms : LIMIT_TEMPLATE_PARSE_MS;
     if (len > LIMIT_TEMPLATE_BYTES)
         return err_set(e, ERR_LIMIT, "the model's chat template has %zu bytes, more than %u", len,
                        LIMIT_TEMPLATE_BYTES);
     if (memchr(source, 0, len) || !text_is_utf8(source, len))
         return err_set(e, ERR_INVALID, "the model's chat template is not UTF-8 text");
 #if NEBULUS_HAVE_JINJA
-    t->js = template_js_new(source, len, now, t->limit_ms, &why);
+    t->js = template_js_new(source, len, vars->now, limit_ms, &why);
     if (t->js) return 0;
 #else
-    (void)now;
+    (void)limit_ms;
 #endif
     return use_builtin(t, source, len, &why, e);
 }
@@ -74,7 +76,7 @@ struct chat_template *chat_template_new(const char *source, size_t len, const st
     t->limit_ms = vars->limit_ms ? vars->limit_ms : LIMIT_TEMPLATE_MS;
     if (vars->bos_token && !(t->bos = strdup(vars->bos_token))) goto out_of_memory;
     if (vars->eos_token && !(t->eos = strdup(vars->eos_token))) goto out_of_memory;
-    int rc = source ? use_source(t, source, len, vars->now, e) : use_builtin(t, chatml, sizeof chatml - 1, &none, e);
+    int rc = source ? use_source(t, source, len, vars, e) : use_builtin(t, chatml, sizeof chatml - 1, &none, e);
     if (!rc) return t;
     goto fail;
 out_of_memory:

@@ -11,6 +11,9 @@
 // templates cannot take, and that are therefore tried in turn: tool arguments as JSON text are given as objects, or
 // where that fails as text; a null content is given as none, or where that fails as "".
 //
+// The worker's control thread renders, so that a render delays what waits behind it there, cancels among them: by
+// LIMIT_TEMPLATE_MS at the most (a usual one takes under 1 ms), plus the start of a new engine where a bound was met.
+//
 // Threads: any, one at a time; the caller's C stack needs LIMIT_TEMPLATE_STACK + 256 KiB.
 #pragma once
 
@@ -24,7 +27,7 @@
 struct chat_template_vars {
     const char *bos_token, *eos_token; // their text, as the template may print it; NULL = undefined
     int64_t now;                       // what strftime_now shows, seconds since 1970; 0 = the clock
-    unsigned limit_ms;                 // time to parse, and to render once; 0 = LIMIT_TEMPLATE_MS
+    unsigned limit_ms; // time to parse, and to render once; 0 = LIMIT_TEMPLATE_PARSE_MS, LIMIT_TEMPLATE_MS
 };
 
 struct chat_template;

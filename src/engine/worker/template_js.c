@@ -175,12 +175,13 @@ static int open_runtime(struct template_js *t, uint64_t deadline, struct err *e)
         return 0;
     }
     int rc = 0;
+    uint64_t began = clock_mono_ns();
     t->heap.deadline = UINT64_MAX; // our own scripts are not to be stopped halfway
     if (make_runtime(t)) {
         rc = err_set(e, ERR_INTERNAL, "cannot start the script engine of chat templates");
         goto done;
     }
-    t->heap.deadline = deadline;
+    t->heap.deadline = deadline + (clock_mono_ns() - began); // their time is not the template's
     JSValue source = JS_NewStringLen(t->ctx, t->source, t->len);
     t->compiled = JS_Call(t->ctx, t->compile, JS_UNDEFINED, 1, &source);
     JS_FreeValue(t->ctx, source);

@@ -14,7 +14,7 @@
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 #define USER "[{\"role\":\"user\",\"content\":\"hi\"}]"
 
-static const struct chat_template_vars vars = {.bos_token = "<s>", .now = 1735787045};
+static const struct chat_template_vars vars = {.bos_token = "<s>", .now = 1735787045, .limit_ms = 60000};
 
 static json_t *parse(const char *text) {
     struct err e;
