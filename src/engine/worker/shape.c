@@ -10,7 +10,8 @@
 #include <sys/stat.h>
 
 enum { KEY_SIZE = 160 };
-static const int64_t LAYERS_MAX = 65536, VALUE_MAX = 1 << 24; // beyond these a file is not believed
+static const int64_t LAYERS_MAX = 65536, VALUE_MAX = 1 << 24,
+                     KV_VALUES_MAX = 1 << 28; // beyond these a file is not believed
 
 // ---------------------------------------------------------------- the file
 static int check_file(const char *path, int64_t *bytes, struct err *e) {
@@ -90,10 +91,10 @@ static int64_t kv_values(const struct gguf_context *g, const char *prefix, const
     char name[KEY_SIZE];
     snprintf(name, sizeof name, "%sattention.head_count_kv", prefix);
     bool given = gguf_find_key(g, name) >= 0;
-    for (int64_t i = 0; i < s->layers; i++)
+    for (int64_t i = 0; i < s->layers && total <= KV_VALUES_MAX; i++)
         total += (given ? number(g, prefix, "attention.head_count_kv", i) : s->heads) *
                  ((key ? key : head) + (value ? value : head));
-    return total;
+    return total <= KV_VALUES_MAX ? total : 0;
 }
 
 static void describe(struct shape *s) {
@@ -113,7 +114,8 @@ static int measure(struct shape *s, const struct gguf_context *g, const char *pa
                 return err_set(e, ERR_INVALID, "%s: a tensor is larger than any memory", path);
         }
         if (__builtin_add_overflow(s->parameters, count, &s->parameters)) s->parameters = INT64_MAX;
-        uint64_t stop = gguf_get_tensor_offset(g, i) + gguf_get_tensor_size(g, i);
+        uint64_t stop;
+        if (__builtin_add_overflow(gguf_get_tensor_offset(g, i), gguf_get_tensor_size(g, i), &stop)) stop = UINT64_MAX;
         if (stop > last) last = stop;
     }
     if (__builtin_add_overflow(end, last, &end) || end > (uint64_t)s->bytes)
