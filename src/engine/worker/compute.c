@@ -17,6 +17,8 @@ struct compute {
     struct llama_batch batch;
     struct candidates candidates;
     struct pace pace;
+    bool barred; // nothing is admitted until a sequence has ended: the cache was fuller than its cells say
+    bool lost;   // something that the daemon waits for could not be said
     struct worker_stats stats;
     // the step
     struct share shares[LIMIT_PARALLEL];
@@ -42,7 +44,7 @@ static void report(struct compute *c) {
 }
 
 static void append_end(struct compute *c, json_t *msg) {
-    if (frame_append(&c->ends, msg)) log_error("out of memory: the end of a request is lost");
+    if (frame_append(&c->ends, msg)) c->lost = true;
     json_decref(msg);
 }
 
@@ -52,14 +54,11 @@ static void flush(struct compute *c) {
     if (c->texts) {
         json_t *msg = json_pack("{s:s, s:o}", "t", "tokens", "d", c->texts);
         c->texts = NULL;
-        if (frame_append(&c->out, msg)) {
-            log_error("out of memory: the text of a step is lost");
-            buf_clear(&c->out);
-        }
+        if (frame_append(&c->out, msg)) c->lost = true;
         json_decref(msg);
     }
-    if (buf_append(&c->out, buf_str(&c->ends), c->ends.len)) log_error("out of memory: the end of a request is lost");
-    channel_write(c->channel, &c->out);
+    if (buf_append(&c->out, buf_str(&c->ends), c->ends.len)) c->lost = true;
+    if (!c->lost) channel_write(c->channel, &c->out);
     buf_clear(&c->ends);
 }
 
@@ -76,6 +75,7 @@ static void drop(struct compute *c, struct sequence *s) {
     while (c->queue->running[i] != s) i++;
     leave(c, queue_remove(c->queue, i));
     sequence_free(s);
+    c->barred = false;
 }
 
 static void finish(struct compute *c, struct sequence *s, enum finish how, int stop) {
@@ -121,6 +121,7 @@ static bool fits(const struct sequence *s, void *arg) {
 }
 
 static void admit(struct compute *c) {
+    if (c->barred && c->queue->n_running) return;
     for (struct sequence *s; (s = queue_admit(c->queue, fits, c));) {
         s->slot = c->slots[--c->n_slots];
         if (s->started) continue; // it was preempted
@@ -179,6 +180,7 @@ static void step_failed(struct compute *c, int32_t rc) {
         int32_t youngest = 0;
         for (int32_t i = 1; i < q->n_running; i++)
             if (q->running[i]->lane.serial > q->running[youngest]->lane.serial) youngest = i;
+        c->barred = true; // first: ending one, as preempt may, lifts it
         preempt(c, youngest);
         return;
     }
@@ -197,7 +199,7 @@ static void say(struct compute *c, const struct sequence *s) {
     if (!c->text.len) return;
     json_t *one = json_pack("[I, s%, i]", (json_int_t)s->id, c->text.data, c->text.len, (int)s->drawn);
     if (!c->texts) c->texts = json_array();
-    json_array_append_new(c->texts, one);
+    if (json_array_append_new(c->texts, one)) c->lost = true;
 }
 
 static void end_text(struct compute *c, struct sequence *s, enum finish how, int stop) {
@@ -299,7 +301,10 @@ int compute_run(struct model *m, struct queue *q, struct channel *channel, long 
     struct compute c;
     int rc = init(&c, m, q, channel, step_ms, e);
     bool asked;
-    while (!rc && queue_wait(q, &asked)) turn(&c, asked);
+    while (!rc && queue_wait(q, &asked)) {
+        turn(&c, asked);
+        if (c.lost) rc = err_set(e, ERR_INTERNAL, "out of memory for what a step has produced");
+    }
     llama_set_abort_callback(m->ctx, NULL, NULL);
     llama_batch_free(c.batch);
     candidates_free(&c.candidates);

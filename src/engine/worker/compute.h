@@ -7,6 +7,6 @@
 #include "engine/worker/model.h"
 #include "engine/worker/queue.h"
 
-// Runs until the queue is stopped. step_ms: the longest step while sequences generate. Fails only where memory runs out
-// at the start.
+// Runs until the queue is stopped. step_ms: the longest step while sequences generate. Fails only where memory runs
+// out: then requests may be unanswered, and the worker must end.
 int compute_run(struct model *m, struct queue *q, struct channel *c, long step_ms, struct err *e) MUST_USE;

@@ -5,14 +5,17 @@
 
 #include <string.h>
 
-static void refuse(struct control *c, uint64_t id, const struct err *why) {
-    channel_send(c->channel, error_encode(id, why));
+// Takes msg over. What cannot be said would leave a request without its end: then this worker is of no more use.
+static void say(struct control *c, json_t *msg) {
+    if (!channel_send(c->channel, msg)) return;
+    if (!atomic_load(&c->queue->closing)) log_info("the daemon has gone, or memory has run out: ending");
+    queue_stop(c->queue);
 }
 
 static void end_early(struct control *c, struct sequence *s, enum finish how) {
     struct gen_result result;
     sequence_result(s, how, -1, &result);
-    channel_send(c->channel, result_encode(s->id, &result));
+    say(c, result_encode(s->id, &result));
     sequence_free(s);
 }
 
@@ -31,8 +34,11 @@ static struct sequence *make_sequence(struct control *c, uint64_t id, struct gen
 
 static void announce(struct control *c, uint64_t id, const struct gen_request *r, struct prompt *p) {
     json_t *msg = json_pack("{s:s, s:I, s:i}", "t", "begin", "id", (json_int_t)id, "prompt_tokens", (int)p->n);
-    if (r->echo_prompt) json_object_set_new(msg, "prompt_text", json_stringn(buf_str(&p->text), p->text.len));
-    channel_send(c->channel, msg);
+    if (r->echo_prompt && json_object_set_new(msg, "prompt_text", json_stringn(buf_str(&p->text), p->text.len))) {
+        json_decref(msg);
+        msg = NULL;
+    }
+    say(c, msg);
 }
 
 static void on_request(struct control *c, const json_t *msg) {
@@ -55,7 +61,7 @@ static void on_request(struct control *c, const json_t *msg) {
     else
         end_early(c, s, FINISH_LENGTH);
 out:
-    if (!s && id) refuse(c, id, &e);
+    if (!s && id) say(c, error_encode(id, &e));
     if (!s && !id) log_error("the daemon sent a request without a number: %s", e.msg);
     prompt_close(&p);
     gen_request_free(&r);

@@ -96,10 +96,23 @@ static int read_vocabulary(struct model *m, struct err *e) {
 }
 
 // The first computation sets up buffers and reads the weights from disk: better now than in a request.
-static int warm_up(struct model *m, struct err *e) {
+struct telling {
+    bool (*progress)(float fraction, void *arg);
+    void *arg;
+};
+
+static bool tell_or_stop(void *arg) {
+    const struct telling *t = arg;
+    return !t->progress(1, t->arg);
+}
+
+// The first step reads the whole file from a slow disk where it was only mapped: progress goes on being told.
+static int warm_up(struct model *m, struct telling *t, struct err *e) {
     llama_token token = llama_vocab_bos(m->vocab) >= 0 ? llama_vocab_bos(m->vocab) : 0;
+    llama_set_abort_callback(m->ctx, tell_or_stop, t);
     int rc = llama_decode(m->ctx, llama_batch_get_one(&token, 1));
     llama_synchronize(m->ctx);
+    llama_set_abort_callback(m->ctx, NULL, NULL);
     llama_memory_clear(llama_get_memory(m->ctx), true);
     return rc ? failed(e, ERR_INTERNAL, "cannot compute with", m->info.arch) : 0;
 }
@@ -144,7 +157,7 @@ int model_load(struct model *m, const struct engine_options *o, bool (*progress)
     if (load_weights(m, o, &sizes, progress, arg, e) || make_context(m, o, &sizes, e) || read_vocabulary(m, e))
         goto out;
     fill_info(m, o, &shape, &sizes);
-    if (warm_up(m, e)) goto out;
+    if (warm_up(m, &(struct telling){progress, arg}, e)) goto out;
     load_chat(m, &shape);
     rc = 0;
 out:

@@ -18,8 +18,8 @@ struct model {
     struct worker_info info;
 };
 
-// progress: called with 0..1 while loading; false stops the load. On failure m holds nothing, and e says in one line
-// what is wrong.
+// progress: called with 0..1, often and to the end, while loading; false stops the load. On failure m holds nothing,
+// and e says in one line what is wrong.
 int model_load(struct model *m, const struct engine_options *o, bool (*progress)(float fraction, void *arg), void *arg,
                struct err *e) MUST_USE;
 void model_close(struct model *m);

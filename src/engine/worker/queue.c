@@ -26,7 +26,8 @@ static void insert(struct queue *q, struct sequence *s) {
 
 int32_t queue_length(struct queue *q) {
     pthread_mutex_lock(&q->lock);
-    int32_t n = q->n_waiting + q->n_running;
+    int32_t n = q->n_waiting;
+    for (int32_t i = 0; i < q->n_running; i++) n += !atomic_load(&q->running[i]->cancelled);
     pthread_mutex_unlock(&q->lock);
     return n;
 }

@@ -22,7 +22,7 @@ void queue_init(struct queue *q);
 void queue_close(struct queue *q); // frees what is left in it
 
 // ---- control thread
-int32_t queue_length(struct queue *q); // waiting and running
+int32_t queue_length(struct queue *q); // waiting and running, without those that are cancelled
 void queue_add(struct queue *q, struct sequence *s);
 // NULL where it runs (it is marked) or is unknown; otherwise the sequence, which waited and is the caller's now.
 struct sequence *queue_cancel(struct queue *q, uint64_t id);

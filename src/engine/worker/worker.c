@@ -1,8 +1,6 @@
 #include "engine/worker/worker.h"
 #include "base/clock.h"
-#include "base/env.h"
 #include "base/log.h"
-#include "base/paths.h"
 #include "engine/worker/compute.h"
 #include "engine/worker/control.h"
 #include "engine/worker/inspect.h"
@@ -35,19 +33,6 @@ static bool is_socket(int fd) {
     int type;
     socklen_t len = sizeof type;
     return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len);
-}
-
-// ggml's CPU threads wait for each other in libgomp, which by default spins for milliseconds: on a machine that does
-// anything else besides, most of the time goes there. A thousand turns (some 20 microseconds) cost nothing on an idle
-// machine and made generating on 2 busy cores 7 times faster. libgomp reads its options while the program is loaded,
-// hence the second start.
-static void start_again_with_options(void) {
-    char self[PATH_SIZE], name[] = "worker", *argv[] = {self, name, NULL};
-    struct err e;
-    if (env_get("GOMP_SPINCOUNT") || env_get("OMP_WAIT_POLICY")) return;
-    env_default("GOMP_SPINCOUNT", "1000");
-    if (!path_self(self, &e)) execv(self, argv);
-    log_warn("cannot start again with GOMP_SPINCOUNT=1000: generating may be slow on a busy machine");
 }
 
 // ---------------------------------------------------------------- loading
@@ -94,44 +79,43 @@ static int serve(struct model *m, struct channel *channel, const struct engine_o
         return err_set(e, ERR_INTERNAL, "cannot start a thread: %s", strerror(rc));
     }
     rc = compute_run(m, &queue, channel, o->step_ms, e);
-    if (rc) shutdown(channel->fd, SHUT_RD); // wakes the control thread
+    shutdown(channel->fd, SHUT_RD); // wakes the control thread, unless it is what ended this
     pthread_join(thread, NULL);
     queue_close(&queue);
     return rc;
 }
 
-static int load_and_serve(struct channel *channel, struct err *e) {
-    struct engine_options o;
-    struct model model;
+// Fills o and m. 0 where the daemon left before it said what to load.
+static int load(struct channel *channel, struct engine_options *o, struct model *m, struct err *e) {
     struct loading loading = {channel, 0};
-    int rc = receive_options(channel, &o, e);
+    int rc = receive_options(channel, o, e);
     if (rc <= 0) return rc;
     char prefix[64];
-    snprintf(prefix, sizeof prefix, "worker %.50s", o.model_name);
+    snprintf(prefix, sizeof prefix, "worker %.50s", o->model_name);
     log_set_prefix(prefix);
     backends_init();
-    if (model_load(&model, &o, tell_progress, &loading, e)) return -1;
-    rc = channel_send(channel, info_encode(&model.info)) ? 0 : serve(&model, channel, &o, e);
-    model_close(&model);
-    return rc;
+    return model_load(m, o, tell_progress, &loading, e) ? -1 : 1;
 }
 
 static int run(void) {
     struct channel channel;
+    struct engine_options o;
+    struct model model;
     struct err e = {.code = ERR_NONE};
     if (!is_socket(DAEMON_FD)) {
         fprintf(stderr,
                 "nebulus worker is started by `nebulus serve`; by hand only --inspect FILE and --devices are of use\n");
         return 2;
     }
-    start_again_with_options();
     become_worker();
     channel_init(&channel, DAEMON_FD);
-    int rc = load_and_serve(&channel, &e);
-    if (rc < 0) {
-        log_error("%s", e.msg);
-        channel_send(&channel, error_encode(0, &e));
+    int rc = load(&channel, &o, &model, &e);
+    if (rc < 0) channel_send(&channel, error_encode(0, &e));
+    if (rc > 0) {
+        rc = channel_send(&channel, info_encode(&model.info)) ? 0 : serve(&model, &channel, &o, &e);
+        model_close(&model);
     }
+    if (rc < 0) log_error("%s", e.msg);
     channel_close(&channel);
     return rc < 0 ? 1 : 0;
 }
