@@ -2,7 +2,6 @@
 #include "engine/worker/detok.h"
 
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,13 +78,17 @@ static int detokenize(struct prompt *p, const struct model *m, struct err *e) {
     return p->text.failed ? err_set(e, ERR_LIMIT, "the prompt's text has more than %zu bytes", p->text.max) : 0;
 }
 
+// The request's member that the prompt comes from.
+static const char *member_of(enum prompt_kind kind) { return kind == PROMPT_CHAT ? "messages" : "prompt"; }
+
 // Tokenizing megabytes takes a tokenizer minutes; what cannot fit even in the longest tokens need not be tried.
-static int check_length(const struct prompt *p, const struct model *m, struct err *e) {
+static int check_length(const struct prompt *p, const struct model *m, enum prompt_kind kind, struct err *e) {
     size_t most = (size_t)m->info.ctx * m->longest;
     if (p->text.len <= most) return 0;
-    err_set(e, ERR_LIMIT,
-            "the prompt has %zu bytes, the context of %d tokens holds %zu at the very most; shorten it or raise ctx",
-            p->text.len, m->info.ctx, most);
+    err_param(e, member_of(kind),
+              "the prompt has %zu bytes, the context of %d tokens holds %zu at the very most; shorten it or raise ctx",
+              p->text.len, m->info.ctx, most);
+    if (e) e->code = ERR_LIMIT;
     return -1;
 }
 
@@ -96,7 +99,7 @@ static int build(struct prompt *p, const struct model *m, const struct gen_reque
     } else if (buf_append(&p->text, json_string_value(r->prompt), json_string_length(r->prompt))) {
         return err_param(e, "prompt", "the prompt has more than %u bytes", LIMIT_TEMPLATE_OUTPUT);
     }
-    if (check_length(p, m, e) || tokenize(p, m->vocab, e)) return -1;
+    if (check_length(p, m, r->kind, e) || tokenize(p, m->vocab, e)) return -1;
     drop_added(p, m->vocab);
     return 0;
 }
@@ -104,11 +107,8 @@ static int build(struct prompt *p, const struct model *m, const struct gen_reque
 int prompt_build(struct prompt *p, const struct model *m, const struct gen_request *r, struct err *e) {
     *p = (struct prompt){.n = 0};
     buf_init(&p->text, LIMIT_TEMPLATE_OUTPUT);
-    const char *member = r->kind == PROMPT_CHAT ? "messages" : "prompt";
-    if (build(p, m, r, e)) {
-        if (e && e->code == ERR_LIMIT && !e->param[0]) snprintf(e->param, sizeof e->param, "%s", member);
-        return -1;
-    }
+    const char *member = member_of(r->kind);
+    if (build(p, m, r, e)) return -1;
     if (!p->n) return err_param(e, member, "the prompt is empty: this model needs at least one token to begin with");
     if (p->n >= m->info.ctx) {
         err_param(e, member, "the prompt has %d tokens, the context holds %d with the answer; shorten it or raise ctx",
