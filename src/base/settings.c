@@ -37,7 +37,7 @@ const struct setting settings_table[] = {
     NUMBER(gpu_layers, "-1", -1, 100000, "layers computed on the GPU (-1: all)"),
     NUMBER(threads, "0", 0, 1024, "compute threads (0: one per core)"),
     NUMBER(chunk, "512", 16, 8192, "most tokens of one step"),
-    NUMBER(step_ms, "500", 1, 60000, "longest step while other sequences decode, in milliseconds"),
+    NUMBER(step_ms, "1000", 1, 60000, "longest step while other sequences decode, in milliseconds"),
 };
 const size_t settings_count = sizeof settings_table / sizeof *settings_table;
 _Static_assert(sizeof settings_table / sizeof *settings_table <= SETTING_COUNT, "raise SETTING_COUNT");
