@@ -34,7 +34,7 @@ struct settings {
     // worker; 0 or -1 = choose from the machine and the model
     long ctx;                                  // tokens one sequence may hold; 0 = the model's, as far as memory allows
     long kv_cells;                             // tokens of all sequences together; 0 = from memory
-    long parallel;                             // sequences computed at the same time; 0 = 8
+    long parallel;                             // sequences computed at the same time
     long queue;                                // requests that wait beyond those; then 429
     char kv_type[SETTING_SIZE];                // f16|q8_0
     long gpu_layers;                           // -1 = all that fit

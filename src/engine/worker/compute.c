@@ -272,7 +272,7 @@ static int init(struct compute *c, struct model *m, struct queue *q, struct chan
     c->queue = q;
     c->channel = channel;
     c->memory = llama_get_memory(m->ctx);
-    c->step_ns = (uint64_t)(step_ms > 0 ? step_ms : 250) * NS_PER_MS;
+    c->step_ns = (uint64_t)(step_ms > 0 ? step_ms : 1) * NS_PER_MS;
     c->capacity = (int32_t)llama_n_batch(m->ctx);
     c->stats.cells_total = m->info.kv_cells;
     for (int32_t i = m->info.parallel; i > 0;) c->slots[c->n_slots++] = --i;
