@@ -17,17 +17,18 @@ struct compute {
     struct llama_batch batch;
     struct candidates candidates;
     struct pace pace;
+    bool apart;  // sequences that generate and prompts are computed in two passes, see passes_apart
     bool barred; // nothing is admitted until a sequence has ended: the cache was fuller than its cells say
     bool lost;   // something that the daemon waits for could not be said
     struct worker_stats stats;
     // the step
-    struct share shares[LIMIT_PARALLEL];
-    int32_t n_shares;
-    struct sequence *members[LIMIT_PARALLEL]; // of the shares
-    struct buf piece, text;                   // of one token
-    json_t *texts;                            // what the step's "tokens" message will hold, or NULL
-    struct buf ends;                          // frames that follow it
-    struct buf out;                           // all of them
+    struct share shares[LIMIT_PARALLEL]; // those that generate come first
+    struct sequence *members[LIMIT_PARALLEL];
+    int32_t n_shares, first, end; // the pass now computed holds shares [first, end)
+    struct buf piece, text;       // of one token
+    json_t *texts;                // what the step's "tokens" message will hold, or NULL
+    struct buf ends;              // frames that follow it
+    struct buf out;               // all of them
 };
 
 // ---------------------------------------------------------------- what the daemon hears
@@ -146,30 +147,34 @@ static void add_token(struct llama_batch *b, llama_token token, int32_t pos, int
     b->logits[i] = logits;
 }
 
-// Chooses the members of the step and fills the batch. Returns how many of them generate.
-static int32_t compose(struct compute *c) {
+// Chooses the members of the step. Returns how many of them generate.
+static int32_t plan(struct compute *c) {
     const struct lane *lanes[LIMIT_PARALLEL];
     int32_t n = lanes_of(c->queue, lanes), decodes = 0;
     for (int32_t i = 0; i < n; i++) decodes += lane_decodes(lanes[i]);
     c->n_shares = batch_plan(lanes, n, pace_budget(&c->pace, decodes, c->step_ns, c->capacity), c->shares);
+    for (int32_t i = 0; i < c->n_shares; i++) c->members[i] = c->queue->running[c->shares[i].lane];
+    return decodes;
+}
+
+static void fill(struct compute *c) {
     c->batch.n_tokens = 0;
-    for (int32_t i = 0; i < c->n_shares; i++) {
-        struct sequence *s = c->members[i] = c->queue->running[c->shares[i].lane];
+    for (int32_t i = c->first; i < c->end; i++) {
+        const struct sequence *s = c->members[i];
         for (int32_t k = 0; k < c->shares[i].count; k++) {
             int32_t at = s->lane.past + k;
             add_token(&c->batch, s->tokens[at], at, s->slot, at + 1 == s->lane.len);
         }
     }
-    return decodes;
 }
 
 // libllama asks this often during a step: nobody waits for its result any more?
 static bool abandoned(void *arg) {
     const struct compute *c = arg;
     if (atomic_load_explicit(&c->queue->closing, memory_order_relaxed)) return true;
-    for (int32_t i = 0; i < c->n_shares; i++)
+    for (int32_t i = c->first; i < c->end; i++)
         if (!atomic_load_explicit(&c->members[i]->cancelled, memory_order_relaxed)) return false;
-    return c->n_shares > 0;
+    return c->first < c->end;
 }
 
 static void step_failed(struct compute *c, int32_t rc) {
@@ -185,7 +190,7 @@ static void step_failed(struct compute *c, int32_t rc) {
         return;
     }
     log_error("libllama could not compute a step (%d)", rc);
-    for (int32_t i = 0; i < c->n_shares; i++)
+    for (int32_t i = c->first; i < c->end; i++)
         fail(c, c->members[i],
              rc == NO_SLOT ? "the KV cache has no room for this sequence"
                            : "the model could not be computed; the reason is in the worker's log");
@@ -231,7 +236,7 @@ static void take_token(struct compute *c, struct sequence *s, llama_token token)
 }
 
 static void choose_tokens(struct compute *c) {
-    for (int32_t i = 0, at = 0; i < c->n_shares; i++) {
+    for (int32_t i = c->first, at = 0; i < c->end; i++) {
         struct sequence *s = c->members[i];
         at += c->shares[i].count;
         s->lane.past += c->shares[i].count;
@@ -246,25 +251,51 @@ static void choose_tokens(struct compute *c) {
     }
 }
 
-static void step(struct compute *c) {
+// Computes shares [first, end), of which `decodes` generate. Returns false if libllama could not.
+static bool pass(struct compute *c, int32_t first, int32_t end, int32_t decodes) {
+    c->first = first;
+    c->end = end;
     uint64_t begin = clock_mono_ns();
-    int32_t decodes = compose(c), tokens = c->batch.n_tokens;
-    int32_t rc = llama_decode(c->model->ctx, c->batch);
+    fill(c);
+    int32_t rc = llama_decode(c->model->ctx, c->batch), prompt = c->batch.n_tokens - decodes;
     llama_synchronize(c->model->ctx);
     uint64_t took = clock_mono_ns() - begin;
-    c->stats.steps++;
     c->stats.busy_ns += (int64_t)took;
     if (rc) {
         step_failed(c, rc);
-        return;
+        return false;
     }
-    pace_learn(&c->pace, decodes, tokens - decodes, took);
-    c->stats.prefill_tokens += tokens - decodes;
-    if (tokens > decodes) queue_set_pace(c->queue, c->pace.prompt_ns);
+    pace_learn(&c->pace, decodes, prompt, took);
+    c->stats.prefill_tokens += prompt;
+    if (prompt) queue_set_pace(c->queue, c->pace.prompt_ns);
     choose_tokens(c);
+    return true;
+}
+
+static void step(struct compute *c) {
+    int32_t decodes = plan(c), first = 0;
+    c->stats.steps++;
+    if (c->apart && decodes && decodes < c->n_shares) {
+        if (!pass(c, 0, decodes, decodes)) return;
+        flush(c); // the tokens do not wait for the prompts
+        first = decodes;
+        decodes = 0;
+    }
+    pass(c, first, c->n_shares, decodes);
 }
 
 // ---------------------------------------------------------------- the loop
+// ggml's flash attention on a CPU takes 64 rows of a batch at a time and leaves out the cells that none of them sees.
+// Generating sequences among them see nearly the whole cache, so a mixed batch costs a half more than its two parts.
+// A GPU reads the weights twice for two batches, which costs more than the attention does.
+static bool passes_apart(void) {
+    for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
+        enum ggml_backend_dev_type type = ggml_backend_dev_type(ggml_backend_dev_get(i));
+        if (type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU) return false;
+    }
+    return true;
+}
+
 static int init(struct compute *c, struct model *m, struct queue *q, struct channel *channel, long step_ms,
                 struct err *e) {
     memset(c, 0, sizeof *c);
@@ -273,6 +304,7 @@ static int init(struct compute *c, struct model *m, struct queue *q, struct chan
     c->channel = channel;
     c->memory = llama_get_memory(m->ctx);
     c->step_ns = (uint64_t)(step_ms > 0 ? step_ms : 1) * NS_PER_MS;
+    c->apart = passes_apart();
     c->capacity = (int32_t)llama_n_batch(m->ctx);
     c->stats.cells_total = m->info.kv_cells;
     for (int32_t i = m->info.parallel; i > 0;) c->slots[c->n_slots++] = --i;
