@@ -8,6 +8,7 @@
 // ended, which counts as such a death. A worker's whole process group goes with it.
 #pragma once
 
+#include "engine/arena.h"
 #include "engine/protocol.h"
 #include <event2/event.h>
 #include <sys/types.h>
@@ -37,9 +38,14 @@ struct engine;
 // forgotten.
 struct gen_events {
     void (*begin)(void *arg, const struct gen_begin *b);
-    void (*text)(void *arg, const char *text, size_t len, int32_t tokens); // tokens so far; text may be empty
+    // tokens so far; text may be empty; token: the id of the newest one where show_tokens, else -1
+    void (*text)(void *arg, const char *text, size_t len, int32_t tokens, int32_t token);
     void (*end)(void *arg, const struct gen_result *r);
     void (*fail)(void *arg, const struct err *why);
+    // For sequences on their way to another worker, or from one; NULL where the request never is.
+    void (*rows)(void *arg, const struct kv_rows *r);         // of an export, in a block that is the caller's now
+    void (*installed)(void *arg, int32_t upto, int32_t slot); // all rows before position upto are in the cache
+    void (*paused)(void *arg, int32_t tokens, int32_t past);  // after engine_pause, see there
 };
 
 // Starts `program worker` and the load. `changed` (may be NULL) is called on every change of state or progress.
@@ -59,6 +65,35 @@ void engine_get_status(const struct engine *w, struct engine_status *out);
 // with ERR_BUSY where queue + parallel are taken, ERR_WORKER where the engine is given up. *id is never 0.
 int engine_submit(struct engine *w, const struct gen_request *r, const struct gen_events *ev, void *arg, uint64_t *id,
                   struct err *e) MUST_USE;
+
+// ---- sequences that move. Ids that are unknown (any more) are fine, as for engine_cancel; what goes wrong reaches
+// fail.
+
+// Starts a sequence that was submitted with `hold`, or one that is paused. `generated` (n tokens) are appended to the
+// tokens it has; they count as generated, and their text is not told again. Where from >= 0 it waits until rows of all
+// positions before `from` are installed; otherwise it begins at once and computes what its cache lacks.
+int engine_go(struct engine *w, uint64_t id, const int32_t *generated, int32_t n, int32_t from, struct err *e) MUST_USE;
+
+// From now on the rows of this sequence are copied out, from position `first` on: those that are computed from now on
+// while later layers still compute, earlier ones as soon as blocks are free. At most `credits` units are begun;
+// engine_credit allows more. first < 0 ends the export.
+int engine_export(struct engine *w, uint64_t id, int32_t first, int32_t credits, struct err *e) MUST_USE;
+int engine_credit(struct engine *w, uint64_t id, int32_t units, struct err *e) MUST_USE;
+int engine_give_blocks(struct engine *w, const struct arena *a, const int32_t *blocks,
+                       int32_t n); // rows' blocks, done with
+
+// Stops generating after the step that is being computed, and tells `paused` with the tokens generated and the rows
+// computed (positions [0, past); the newest token's row is not) once all of those were copied out. The sequence keeps
+// its place until engine_go or engine_cancel.
+int engine_pause(struct engine *w, uint64_t id, struct err *e) MUST_USE;
+
+// A unit lies complete in a slot of the arena: rows of positions [first, first + count) of a held sequence. They must
+// follow what is installed already. `installed` gives the slot back.
+int engine_install(struct engine *w, uint64_t id, int32_t slot, int32_t first, int32_t count, struct err *e) MUST_USE;
+
+// The memory shared with the worker that runs now, borrowed; NULL while there is none, or where the model's KV cache
+// cannot be streamed.
+struct arena *engine_arena(const struct engine *w);
 
 // For tests: shorter waits, in milliseconds. Takes effect with the next wait; a load's wait for progress starts anew.
 struct engine_timing {

@@ -18,11 +18,23 @@
 //                                                          request failed
 //                                                          {"t":"stats", ...worker_stats}   on request and every 250 ms
 //                                                          of work
+//
+// Sequences that move (engine/client.h says what each means; blocks and slots are those of engine/arena.h):
+//   {"t":"arena","bytes":N,"blocks":n,"block_bytes":N}   once, after "ready"
+//   {"t":"go","id":N,"generated":[..],"from":p}          {"t":"rows","id":N,"d":[[layer,kind,first,count,block],..]}
+//   {"t":"export","id":N,"first":p,"credits":n}          {"t":"installed","id":N,"upto":p,"slot":n}
+//   {"t":"credit","id":N,"units":n}                      {"t":"paused","id":N,"tokens":n,"past":p}
+//   {"t":"blocks","free":[block,..]}
+//   {"t":"pause","id":N}
+//   {"t":"install","id":N,"slot":n,"offset":N,"first":p,"count":n}
+// "gen" may hold "hold" and "show_tokens"; then "begin" has "tokens":[..], and entries of "tokens" a fourth element,
+// the id, one entry per token. "begin" has "cached".
 // Every "gen" is answered by exactly one "end" or "error" (also after "cancel"), unless the worker dies.
 // "text" is valid UTF-8, never split inside a character, never part of a stop string.
 #pragma once
 
 #include "base/buf.h"
+#include "engine/kv.h"
 #include "engine/options.h"
 #include "engine/request.h"
 #include <stddef.h>
@@ -35,6 +47,15 @@ struct worker_info {
     char kv_type[16];
     int64_t n_params, model_bytes, kv_bytes_per_token;
     int32_t ctx_train, ctx, kv_cells, parallel, threads, chunk, layers, vocab;
+    // What two workers must share to exchange rows: both in hexadecimal SHA-256.
+    char contract[65]; // architecture, shapes, rope parameters, tokenizer (all metadata that computing depends on)
+    char weights[65];  // the tensors' bytes
+    struct kv_shape kv;
+};
+
+struct kv_rows { // of one layer, K or V
+    int32_t layer, first, count, block;
+    enum kv_kind kind;
 };
 
 struct worker_stats {

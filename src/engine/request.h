@@ -40,6 +40,8 @@ struct gen_request {
     char *stop[LIMIT_STOP_STRINGS]; // owned
     bool ignore_eos;                // benchmarks: run to max_tokens
     bool echo_prompt;               // begin.prompt_text is wanted (completions' `echo`)
+    bool hold;                      // it gets its place, but is not computed before engine_go
+    bool show_tokens;               // begin.tokens and the ids of generated tokens are wanted
 };
 
 // llama.cpp's customary defaults, greedy off, a seed of 0 (the caller draws one), no stop strings, no prompt.
@@ -50,7 +52,9 @@ enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED };
 
 struct gen_begin {
     int32_t prompt_tokens;
+    int32_t cached_tokens;   // of those, in the KV cache already
     const char *prompt_text; // only when echo_prompt, else NULL; borrowed during the callback
+    const int32_t *tokens;   // prompt_tokens of them, only when show_tokens, else NULL; borrowed likewise
 };
 
 struct gen_result {

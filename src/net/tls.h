@@ -1,0 +1,52 @@
+// TLS 1.3 between nodes: both sides show self-signed certificates, and each is known by the SHA-256 of its public key
+// (SPKI), its pin; validity dates are ignored, since clocks of machines that sleep lie. No tickets, no 0-RTT. What a
+// connection is for stands in its ALPN name, so that one port serves all. Only a TLS_PAIR connection is possible with a
+// peer whose pin is not trusted: any other one is refused inside the handshake.
+#pragma once
+
+#include "base/err.h"
+#include <event2/bufferevent.h>
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { TLS_PIN = 32 };
+enum tls_use {
+    TLS_CONTROL,
+    TLS_DATA,
+    TLS_PAIR,
+    TLS_USES
+}; // ALPN "nebulus-control/1", "nebulus-data/1", "nebulus-pair/1"
+
+struct tls;
+struct tls *tls_new(EVP_PKEY *key, X509 *cert, struct err *e) MUST_USE; // takes references of its own
+void tls_free(struct tls *t);                                           // sessions made from it live on
+
+// Decides whom the server side accepts for TLS_CONTROL and TLS_DATA; called inside handshakes, on the thread that runs
+// them. Nobody is accepted until it is set.
+void tls_trust(struct tls *t, bool (*trusted)(void *arg, const uint8_t pin[TLS_PIN]), void *arg);
+
+// A session without a connection. Client: `pin` is the only peer accepted (NULL, with TLS_PAIR only: any). Server: use
+// and pin are ignored.
+SSL *tls_client(struct tls *t, enum tls_use use, const uint8_t pin[TLS_PIN], struct err *e) MUST_USE;
+SSL *tls_server(struct tls *t, struct err *e) MUST_USE;
+
+// ---- after the handshake
+enum tls_use tls_use_of(const SSL *ssl);
+void tls_peer_pin(const SSL *ssl, uint8_t out[TLS_PIN]);
+int tls_exporter(SSL *ssl, uint8_t out[32], struct err *e) MUST_USE; // keying material that only these two ends know
+void tls_why(char *out, size_t size); // the reason of the newest failure on this thread, in words; empties the queue
+
+// ---- on the event loop
+// A bufferevent that handshakes; owns fd and ssl, also when it fails. BEV_EVENT_CONNECTED tells the end of it.
+struct bufferevent *tls_bufferevent(struct event_base *base, int fd, SSL *ssl, bool server, struct err *e) MUST_USE;
+// Takes the session and the socket out of a handshaken bufferevent, which is freed. The socket is made blocking.
+SSL *tls_detach(struct bufferevent *bev, int *fd);
+
+// ---- on a thread of one's own: blocking, with the socket's time limits
+int tls_connect(SSL *ssl, int fd, struct err *e) MUST_USE; // handshake as a client; fd stays the caller's
+int tls_read(SSL *ssl, void *data, size_t n,
+             struct err *e) MUST_USE; // all n bytes; 1 = the peer closed before the first
+int tls_write(SSL *ssl, const void *data, size_t n, struct err *e) MUST_USE; // all n bytes
+int tls_rekey(SSL *ssl, struct err *e) MUST_USE; // new keys for what is written from now on (RFC 8446 4.6.3)
