@@ -204,7 +204,7 @@ static int on_token(struct engine *w, const json_t *item, struct err *e) {
     if (!json_is_integer(id) || !json_is_string(text) || !json_is_integer(n) || tokens < 0 || tokens > INT32_MAX)
         return err_set(e, ERR_INVALID, "malformed tokens");
     struct request *r = request_find(w, (uint64_t)json_integer_value(id));
-    if (r) r->ev.text(r->arg, json_string_value(text), json_string_length(text), (int32_t)tokens);
+    if (r) r->ev.text(r->arg, json_string_value(text), json_string_length(text), (int32_t)tokens, -1);
     return 0;
 }
 

@@ -165,8 +165,9 @@ static void on_begin(void *arg, const struct gen_begin *b) {
     assert_int_equal(b->prompt_tokens, 3);
     ((struct world *)arg)->begins++;
 }
-static void on_text(void *arg, const char *text, size_t len, int32_t tokens) {
+static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t token) {
     struct world *t = arg;
+    assert_int_equal(token, -1);
     assert_int_equal(len, strlen(text));
     assert_true(tokens > 0);
     strncat(t->text, text, sizeof t->text - strlen(t->text) - 1);
@@ -181,7 +182,7 @@ static void on_fail(void *arg, const struct err *why) {
     t->fails++;
     t->why = *why;
 }
-static const struct gen_events events = {on_begin, on_text, on_end, on_fail};
+static const struct gen_events events = {.begin = on_begin, .text = on_text, .end = on_end, .fail = on_fail};
 
 static void on_late(evutil_socket_t fd, short what, void *arg) {
     (void)fd, (void)what;
@@ -432,9 +433,9 @@ static void test_environment(void **state) {
     unsetenv("OMP_WAIT_POLICY");
 }
 
-static void stop_on_text(void *arg, const char *text, size_t len, int32_t tokens) {
+static void stop_on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t token) {
     struct world *t = arg;
-    (void)text, (void)len, (void)tokens;
+    (void)text, (void)len, (void)tokens, (void)token;
     engine_stop(t->w);
     t->w = NULL;
 }
@@ -443,7 +444,7 @@ static void test_stop_from_a_callback(void **state) {
     (void)state;
     struct world t;
     struct gen_request r;
-    struct gen_events ev = {on_begin, stop_on_text, on_end, on_fail};
+    struct gen_events ev = {.begin = on_begin, .text = stop_on_text, .end = on_end, .fail = on_fail};
     uint64_t id;
     struct err e;
     start(&t, "honest");

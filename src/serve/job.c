@@ -123,9 +123,9 @@ static void count(struct metrics *m, const struct answer_figures *f) {
 }
 
 // ---------------------------------------------------------------- what the engine says
-static void on_text(void *arg, const char *text, size_t len, int32_t tokens) {
+static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t token) {
     struct job *j = arg;
-    (void)tokens;
+    (void)tokens, (void)token;
     if (j->state != JOB_DECODE) enter(j, JOB_DECODE);
     j->last_ns = clock_mono_ns();
     if (!j->first_ns) j->first_ns = j->last_ns;
@@ -201,7 +201,7 @@ static int start_keep_alive(struct job *j, struct err *e) {
 }
 
 static int job_start(const struct call *c, const struct api_request *r, struct model *model, struct err *e) {
-    static const struct gen_events events = {on_begin, on_text, on_end, on_fail};
+    static const struct gen_events events = {.begin = on_begin, .text = on_text, .end = on_end, .fail = on_fail};
     struct job *j = calloc(1, sizeof *j);
     if (!j) return err_set(e, ERR_INTERNAL, "out of memory");
     *j = (struct job){.call = *c, .model = model, .started_ns = clock_mono_ns()};
