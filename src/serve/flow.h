@@ -1,0 +1,71 @@
+// The course of one job over one or two places, as a state machine without I/O and without a clock: what to order next
+// when something has happened. A place is a node with the model; place numbers are the caller's. Threads: one.
+//
+//     open prefill ──► (tokens known) open decode ──► stream rows, start prefill ──► first token ──► the decode place
+//     has caught up: pause prefill ──► its last rows are in: start decode ──► end, drop prefill
+//
+// The prefill place generates until the decode place has caught up (zero stall), so that no token waits for the
+// network; with `zero_stall` off it is paused after its first token. One place at a time speaks to the client: each
+// token is told once and in order. A place that fails, at any moment, is dropped, and the other goes on from the tokens
+// the client has been told; a sequence starts computing only from rows that are in its cache, and computes what is
+// missing. When no place is left, the last one that failed because its worker or node went away is opened anew,
+// FLOW_RETRIES times; errors that are the request's own (ERR_INVALID, ERR_LIMIT, ...) end the job.
+#pragma once
+
+#include "engine/request.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { FLOW_PLACES = 2, FLOW_RETRIES = 3, FLOW_OPEN_MS = 300 /* a decode place that answers later is done without */ };
+
+struct flow;
+
+// What the machine orders. Orders that return int may fail at once (-1, err filled): that counts as the place's
+// failure. None may call back into the machine.
+struct flow_io {
+    // A held sequence at `place`: for the client's request where n = 0, else for these n prompt tokens. source >= 0:
+    // rows from that place are expected. Answered by flow_opened or flow_failed.
+    int (*open)(void *io, int place, const int32_t *prompt, int32_t n, int source, struct err *e);
+    // Rows from position `first` on shall travel from one open place to another that expects them. Answered by
+    // flow_installed again and again, or by flow_cut.
+    int (*stream)(void *io, int from, int to, int32_t first, struct err *e);
+    void (*cut)(void *io, int from); // the stream is not wanted any more
+    // Computes: the prompt, then what is to be generated after these n tokens. from >= 0: once rows before it are
+    // there.
+    int (*start)(void *io, int place, const int32_t *generated, int32_t n, int32_t from, struct err *e);
+    int (*pause)(void *io, int place, struct err *e); // answered by flow_paused, flow_ended or flow_failed
+    void (*drop)(void *io, int place);                // nothing more is heard of it
+    void (*timer)(void *io, long ms);                 // flow_time is called then; 0 = not any more
+    // to the client; each of end and fail is the last order
+    void (*begin)(void *io, const struct gen_begin *b);
+    void (*text)(void *io, const char *text, size_t len, int32_t tokens);
+    void (*end)(void *io, const struct gen_result *r);
+    void (*fail)(void *io, const struct err *why);
+};
+
+struct flow_plan {
+    int prefill, decode; // places; the same one: no stream
+    bool zero_stall;
+};
+
+// Begins with opening the prefill place. NULL: out of memory, or it failed at once and nothing else can be done.
+struct flow *flow_new(const struct flow_plan *p, const struct flow_io *io, void *arg, struct err *e) MUST_USE;
+void flow_free(struct flow *f); // drops what is open, tells the client nothing; NULL is fine
+
+// ---- what has happened. After an end or fail was ordered, all of these are ignored; f stays until flow_free.
+void flow_opened(struct flow *f, int place, const struct gen_begin *b); // tokens and cached_tokens are set
+void flow_text(struct flow *f, int place, const char *text, size_t len, int32_t tokens, int32_t id);
+void flow_installed(struct flow *f, int place, int32_t upto);
+void flow_paused(struct flow *f, int place, int32_t tokens, int32_t past);
+void flow_ended(struct flow *f, int place, const struct gen_result *r);
+void flow_failed(struct flow *f, int place, const struct err *why);
+void flow_cut(struct flow *f, int to, const struct err *why); // the stream broke; both places may be well
+void flow_time(struct flow *f);
+
+// Moves a running decode to another place (drain): opened, streamed and handed over as above. ERR_BUSY where one is
+// under way already.
+int flow_move(struct flow *f, int to, struct err *e) MUST_USE;
+
+// Where it is, for traces: the place that speaks, -1 = none.
+int flow_speaker(const struct flow *f);
