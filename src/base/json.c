@@ -3,6 +3,7 @@
 #include "base/text.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 // Checked before parsing: jansson's own depth limit (2048) is deeper than anything we want to recurse into, and a value
@@ -109,3 +110,44 @@ int json_get_object(const json_t *o, const char *name, json_t **out, struct err 
 }
 
 char *json_text(const json_t *v) { return json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY); }
+
+static int int_of(const json_t *v, int32_t min, int32_t max, const char *name, int32_t *out, struct err *e) {
+    json_int_t i = json_integer_value(v);
+    if (!json_is_integer(v) || i < min || i > max)
+        return err_param(e, name, "'%s' must hold whole numbers from %d to %d", name, (int)min, (int)max);
+    *out = (int32_t)i;
+    return 0;
+}
+
+int json_get_ints(const json_t *o, const char *name, int32_t min, int32_t max, size_t most, int32_t **out, int32_t *n,
+                  struct err *e) {
+    json_t *list = NULL, *one;
+    size_t i;
+    *out = NULL;
+    *n = 0;
+    if (json_get_array(o, name, &list, e)) return -1;
+    if (!list) return 0;
+    if (json_array_size(list) > most) return err_param(e, name, "'%s' holds more than %zu numbers", name, most);
+    int32_t *v = malloc((json_array_size(list) + 1) * sizeof *v);
+    if (!v) return err_set(e, ERR_INTERNAL, "out of memory");
+    json_array_foreach(list, i, one) {
+        if (int_of(one, min, max, name, &v[i], e)) {
+            free(v);
+            return -1;
+        }
+    }
+    *out = v;
+    *n = (int32_t)i;
+    return 0;
+}
+
+json_t *json_ints(const int32_t *v, int32_t n) {
+    json_t *list = json_array();
+    for (int32_t i = 0; list && i < n; i++) {
+        if (json_array_append_new(list, json_integer(v[i]))) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    return list;
+}

@@ -20,5 +20,11 @@ int json_get_real(const json_t *o, const char *name, double min, double max, dou
 int json_get_array(const json_t *o, const char *name, json_t **out, struct err *e) MUST_USE;
 int json_get_object(const json_t *o, const char *name, json_t **out, struct err *e) MUST_USE;
 
+// An array of whole numbers in [min, max], at most `most` of them, as a malloc'd array; *out stays NULL and *n 0 where
+// the member is missing or null.
+int json_get_ints(const json_t *o, const char *name, int32_t min, int32_t max, size_t most, int32_t **out, int32_t *n,
+                  struct err *e) MUST_USE;
+json_t *json_ints(const int32_t *v, int32_t n); // the inverse, a new reference; NULL when out of memory
+
 // The compact text of a value as a malloc'd string (free it), or NULL when out of memory.
 char *json_text(const json_t *v);

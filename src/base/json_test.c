@@ -181,6 +181,34 @@ static void test_bounds(void **state) {
     json_decref(o);
 }
 
+static void test_ints(void **state) {
+    (void)state;
+    static const char *const wrong[] = {"{\"x\":[1,10]}", "{\"x\":[1,-1]}", "{\"x\":[1.5]}", "{\"x\":[1,2,3,4]}",
+                                        "{\"x\":7}"};
+    struct err e;
+    int32_t *v, n;
+    for (size_t k = 0; k < 5; k++) {
+        json_t *o = parsed(wrong[k]);
+        ASSERT_DISLIKED(json_get_ints(o, "x", 0, 9, 3, &v, &n, &e));
+        assert_null(v);
+        json_decref(o);
+    }
+    json_t *o = parsed("{\"x\":[9,0,4],\"none\":[]}");
+    assert_int_equal(json_get_ints(o, "x", 0, 9, 3, &v, &n, &e), 0);
+    assert_int_equal(n, 3);
+    assert_memory_equal(v, ((int32_t[]){9, 0, 4}), 12);
+    json_t *back = json_ints(v, n);
+    assert_true(json_equal(back, json_object_get(o, "x")));
+    json_decref(back);
+    free(v);
+    assert_int_equal(json_get_ints(o, "none", 0, 9, 3, &v, &n, &e), 0);
+    assert_int_equal(n, 0);
+    free(v);
+    assert_int_equal(json_get_ints(o, "missing", 0, 9, 3, &v, &n, &e), 0);
+    assert_null(v);
+    json_decref(o);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refuses_what_is_not_json),
@@ -190,6 +218,7 @@ int main(void) {
         cmocka_unit_test(test_missing_and_null_keep_the_default),
         cmocka_unit_test(test_wrong_types_name_the_member),
         cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_ints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
