@@ -71,7 +71,9 @@ int engine_submit(struct engine *w, const struct gen_request *r, const struct ge
 
 // Starts a sequence that was submitted with `hold`, or one that is paused. `generated` (n tokens) are appended to the
 // tokens it has; they count as generated, and their text is not told again. Where from >= 0 it waits until rows of all
-// positions before `from` are installed; otherwise it begins at once and computes what its cache lacks.
+// positions before `from` are installed; otherwise it begins at once and computes what its cache lacks. Where these
+// tokens already end it (an end-of-text token, a stop string, the length), it ends at once. One that still waits for
+// rows may be started again with n = 0 and from < 0: it waits no longer, and keeps what is installed.
 int engine_go(struct engine *w, uint64_t id, const int32_t *generated, int32_t n, int32_t from, struct err *e) MUST_USE;
 
 // From now on the rows of this sequence are copied out, from position `first` on: those that are computed from now on
@@ -83,8 +85,8 @@ int engine_give_blocks(struct engine *w, const struct arena *a, const int32_t *b
                        int32_t n); // rows' blocks, done with
 
 // Stops generating after the step that is being computed, and tells `paused` with the tokens generated and the rows
-// computed (positions [0, past); the newest token's row is not) once all of those were copied out. The sequence keeps
-// its place until engine_go or engine_cancel.
+// computed (positions [0, past); the newest token's row is not) once all of those were copied out, or the export has
+// ended. The sequence keeps its place until engine_go or engine_cancel.
 int engine_pause(struct engine *w, uint64_t id, struct err *e) MUST_USE;
 
 // A unit lies complete in a slot of the arena: rows of positions [first, first + count) of a held sequence. They must

@@ -8,8 +8,10 @@
 // network; with `zero_stall` off it is paused after its first token. One place at a time speaks to the client: each
 // token is told once and in order. A place that fails, at any moment, is dropped, and the other goes on from the tokens
 // the client has been told; a sequence starts computing only from rows that are in its cache, and computes what is
-// missing. When no place is left, the last one that failed because its worker or node went away is opened anew,
-// FLOW_RETRIES times; errors that are the request's own (ERR_INVALID, ERR_LIMIT, ...) end the job.
+// missing. After the hand-over the prefill place stays paused until the job ends, to go on where the decode place
+// fails. When no place is left, one that failed because its worker or node went away, or that had no room for a job
+// that had begun elsewhere, is opened anew (the one that failed longest ago, FLOW_RETRIES times in all, with pauses);
+// errors that are the request's own (ERR_INVALID, ERR_LIMIT) end the job, and so does a first open that fails at once.
 #pragma once
 
 #include "engine/request.h"
@@ -17,26 +19,36 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FLOW_PLACES = 2, FLOW_RETRIES = 3, FLOW_OPEN_MS = 300 /* a decode place that answers later is done without */ };
+enum {
+    FLOW_PLACES = 2,
+    FLOW_TOKENS = 4 << 20, // most tokens of a prompt, and of an answer
+    FLOW_BEHIND = 4,       // rows that the decode place may lack when the prefill place is paused
+    FLOW_RETRIES = 3,      // the first one at once
+    FLOW_RETRY_MS = 250,   // before the second retry; twice as long before each later one
+    FLOW_OPEN_MS = 300,    // a decode place that answers later is done without
+    FLOW_ROWS_MS = 10000   // nobody speaks and no row arrives for so long: the place that has them all goes on instead
+};
 
 struct flow;
 
-// What the machine orders. Orders that return int may fail at once (-1, err filled): that counts as the place's
-// failure. None may call back into the machine.
+// What the machine orders. Orders that return int may fail at once (-1, err filled): that counts as the failure of the
+// place that would have computed (a stream's: as a cut), which is dropped then, unless `open` failed. No order reaches
+// a place before flow_opened (but drop), nor after flow_ended, flow_failed or drop. None may call back into the
+// machine.
 struct flow_io {
     // A held sequence at `place`: for the client's request where n = 0, else for these n prompt tokens. source >= 0:
     // rows from that place are expected. Answered by flow_opened or flow_failed.
     int (*open)(void *io, int place, const int32_t *prompt, int32_t n, int source, struct err *e);
     // Rows from position `first` on shall travel from one open place to another that expects them. Answered by
-    // flow_installed again and again, or by flow_cut.
+    // flow_installed again and again, or by flow_cut. It ends with `cut`, and when either place is dropped or fails.
     int (*stream)(void *io, int from, int to, int32_t first, struct err *e);
-    void (*cut)(void *io, int from); // the stream is not wanted any more
-    // Computes: the prompt, then what is to be generated after these n tokens. from >= 0: once rows before it are
-    // there.
+    void (*cut)(void *io, int from); // the stream is not wanted any more: a pause does not wait for its rows
+    // Computes: the prompt, then what is to be generated after the tokens it has and these n, which are generated ones
+    // too. from >= 0: once rows before it are there. Again with n = 0 and from < 0: does not wait for rows any more.
     int (*start)(void *io, int place, const int32_t *generated, int32_t n, int32_t from, struct err *e);
     int (*pause)(void *io, int place, struct err *e); // answered by flow_paused, flow_ended or flow_failed
-    void (*drop)(void *io, int place);                // nothing more is heard of it
-    void (*timer)(void *io, long ms);                 // flow_time is called then; 0 = not any more
+    void (*drop)(void *io, int place);                // nothing more is heard of it; its rows and memory go
+    void (*timer)(void *io, long ms); // flow_time is called once then, instead of what was set before; 0 = not any more
     // to the client; each of end and fail is the last order
     void (*begin)(void *io, const struct gen_begin *b);
     void (*text)(void *io, const char *text, size_t len, int32_t tokens);
@@ -49,22 +61,25 @@ struct flow_plan {
     bool zero_stall;
 };
 
-// Begins with opening the prefill place. NULL: out of memory, or it failed at once and nothing else can be done.
+// Begins with opening the prefill place. NULL: out of memory, or it failed at once and nothing else can be done (then
+// the client is told nothing).
 struct flow *flow_new(const struct flow_plan *p, const struct flow_io *io, void *arg, struct err *e) MUST_USE;
 void flow_free(struct flow *f); // drops what is open, tells the client nothing; NULL is fine
 
 // ---- what has happened. After an end or fail was ordered, all of these are ignored; f stays until flow_free.
 void flow_opened(struct flow *f, int place, const struct gen_begin *b); // tokens and cached_tokens are set
+// One for every token, in order; id < 0: unknown, so that no other place can go on from here.
 void flow_text(struct flow *f, int place, const char *text, size_t len, int32_t tokens, int32_t id);
 void flow_installed(struct flow *f, int place, int32_t upto);
 void flow_paused(struct flow *f, int place, int32_t tokens, int32_t past);
+// The client hears of the tokens of the whole job; the durations are those of the place that ended.
 void flow_ended(struct flow *f, int place, const struct gen_result *r);
-void flow_failed(struct flow *f, int place, const struct err *why);
-void flow_cut(struct flow *f, int to, const struct err *why); // the stream broke; both places may be well
+void flow_failed(struct flow *f, int place, const struct err *why); // nothing of it is left there
+void flow_cut(struct flow *f, int to, const struct err *why);       // the stream broke; both places may be well
 void flow_time(struct flow *f);
 
-// Moves a running decode to another place (drain): opened, streamed and handed over as above. ERR_BUSY where one is
-// under way already.
+// Moves a running job to another place (drain): opened, streamed and handed over as above; the place that is left is
+// dropped once the other has spoken. ERR_BUSY where a hand-over is under way already, or nothing runs yet.
 int flow_move(struct flow *f, int to, struct err *e) MUST_USE;
 
 // Where it is, for traces: the place that speaks, -1 = none.
