@@ -21,7 +21,8 @@ enum tls_use {
 
 struct tls;
 struct tls *tls_new(EVP_PKEY *key, X509 *cert, struct err *e) MUST_USE; // takes references of its own
-void tls_free(struct tls *t);                                           // sessions made from it live on
+void tls_free(struct tls *t);                                           // sessions made from it live on; NULL is fine
+int tls_pin_of(const X509 *cert, uint8_t out[TLS_PIN]) MUST_USE;        // SHA-256 of its public key (SPKI)
 
 // Decides whom the server side accepts for TLS_CONTROL and TLS_DATA; called inside handshakes, on the thread that runs
 // them. Nobody is accepted until it is set.
@@ -36,17 +37,23 @@ SSL *tls_server(struct tls *t, struct err *e) MUST_USE;
 enum tls_use tls_use_of(const SSL *ssl);
 void tls_peer_pin(const SSL *ssl, uint8_t out[TLS_PIN]);
 int tls_exporter(SSL *ssl, uint8_t out[32], struct err *e) MUST_USE; // keying material that only these two ends know
-void tls_why(char *out, size_t size); // the reason of the newest failure on this thread, in words; empties the queue
+// The reason of the newest failure on this thread, in words; empties the queue. After BEV_EVENT_ERROR, `bev` is the
+// bufferevent, which has taken the reasons off the queue; else NULL. Where there is none: errno's.
+void tls_why(struct bufferevent *bev, char *out, size_t size);
 
 // ---- on the event loop
-// A bufferevent that handshakes; owns fd and ssl, also when it fails. BEV_EVENT_CONNECTED tells the end of it.
+// A bufferevent that handshakes; owns fd and ssl, also when it fails. BEV_EVENT_CONNECTED tells the end of it. No
+// write of this module raises SIGPIPE.
 struct bufferevent *tls_bufferevent(struct event_base *base, int fd, SSL *ssl, bool server, struct err *e) MUST_USE;
-// Takes the session and the socket out of a handshaken bufferevent, which is freed. The socket is made blocking.
+// Takes the session and the socket out of a handshaken bufferevent, which is freed (what it has read already is lost:
+// for protocols in which the server speaks first). The socket is made blocking; end both with tls_close.
 SSL *tls_detach(struct bufferevent *bev, int *fd);
 
-// ---- on a thread of one's own: blocking, with the socket's time limits
-int tls_connect(SSL *ssl, int fd, struct err *e) MUST_USE; // handshake as a client; fd stays the caller's
-int tls_read(SSL *ssl, void *data, size_t n,
-             struct err *e) MUST_USE; // all n bytes; 1 = the peer closed before the first
+// ---- on a thread of one's own: blocking, with the socket's time limits (SO_RCVTIMEO, SO_SNDTIMEO)
+int tls_connect(SSL *ssl, int fd, struct err *e) MUST_USE; // handshake as a client; both stay the caller's
+int tls_accept(SSL *ssl, int fd, struct err *e) MUST_USE;  // as a server
+// All n bytes. 1 = the peer ended the connection properly before the first; anything else that stops it is a failure.
+int tls_read(SSL *ssl, void *data, size_t n, struct err *e) MUST_USE;
 int tls_write(SSL *ssl, const void *data, size_t n, struct err *e) MUST_USE; // all n bytes
 int tls_rekey(SSL *ssl, struct err *e) MUST_USE; // new keys for what is written from now on (RFC 8446 4.6.3)
+void tls_close(SSL *ssl, int fd); // tells the peer where the session still works, then frees and closes both
