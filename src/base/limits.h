@@ -34,7 +34,17 @@
 #define LIMIT_INSPECTION          (4u << 20)   // what the inspection of a model file may say, bytes
 #define LIMIT_METRICS             (1u << 20)   // one answer of /metrics, bytes
 #define LIMIT_LOAD_LINE           (64u << 10)  // one line of the answer to an order to load, bytes
-#define LIMIT_PARALLEL            256u         // sequences of one worker
+#define LIMIT_PARALLEL            255u         // sequences of one worker (libllama's 256, less one for moving rows)
+#define LIMIT_KV_LAYERS           1024u        // layers of a KV cache that is streamed
+#define LIMIT_KV_WIDTH            (1u << 18)   // elements of a row of one layer
+#define LIMIT_KV_ROWS             1024u        // rows of a unit
+#define LIMIT_KV_HEAD             4096u        // bytes of each part of a sequence's state that is not rows
+#define LIMIT_KV_SLOT             (256u << 20) // bytes of a unit
+#define LIMIT_KV_SLOTS            1024u        // units that may arrive at one worker at the same time
+#define LIMIT_KV_BLOCKS           4096u        // pieces of units that may leave one worker at the same time
+#define LIMIT_KV_UNITS            256u         // units of one sequence that have begun to leave
+#define LIMIT_KV_ORDERS           4096u        // orders for one sequence that its worker has not begun yet
+#define LIMIT_KV_BUFFER_MB        65536u       // memory shared with one worker, MB
 #define LIMIT_CONFIG_BYTES        (1u << 20)   // nebulus.conf
 #define LIMIT_TEMPLATE_BYTES      (1u << 20)   // a chat template's source
 #define LIMIT_TEMPLATE_OUTPUT     (32u << 20)  // a rendered prompt, bytes

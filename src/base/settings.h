@@ -37,6 +37,7 @@ struct settings {
     long parallel;                             // sequences computed at the same time
     long queue;                                // requests that wait beyond those; then 429
     char kv_type[SETTING_SIZE];                // f16|q8_0
+    long kv_buffer;                            // MB shared with a worker for KV rows on their way; 0 = none travel
     long gpu_layers;                           // -1 = all that fit
     long threads;                              // 0 = physical cores
     long chunk;                                // tokens of one prefill chunk (ubatch)

@@ -63,10 +63,11 @@ static int set_files(posix_spawn_file_actions_t *f, const struct process_files *
     if (!rc && files->output >= 0) rc = posix_spawn_file_actions_adddup2(f, files->output, 1);
     if (!rc && files->output >= 0) rc = posix_spawn_file_actions_addopen(f, 2, "/dev/null", O_WRONLY, 0);
     if (!rc && files->third >= 0) rc = posix_spawn_file_actions_adddup2(f, files->third, 3);
-    return rc ? rc : close_the_rest(f, files->third >= 0 ? 4 : 3);
+    if (!rc && files->fourth > 0) rc = posix_spawn_file_actions_adddup2(f, files->fourth, 4);
+    return rc ? rc : close_the_rest(f, files->fourth > 0 ? 5 : files->third >= 0 ? 4 : 3);
 }
 
-int process_start(pid_t *pid, const char *const argv[], const struct process_files *files, struct err *e) {
+static int start(pid_t *pid, const char *const argv[], const struct process_files *files, struct err *e) {
     posix_spawn_file_actions_t f;
     int rc = posix_spawn_file_actions_init(&f);
     if (!rc) {
@@ -76,6 +77,16 @@ int process_start(pid_t *pid, const char *const argv[], const struct process_fil
         return rc;
     }
     return err_set(e, ERR_INTERNAL, "out of memory starting %s", argv[0]);
+}
+
+int process_start(pid_t *pid, const char *const argv[], const struct process_files *files, struct err *e) {
+    if (files->fourth <= 0) return start(pid, argv, files, e);
+    struct process_files moved = *files; // away from 3, which the third one takes before
+    moved.fourth = fcntl(files->fourth, F_DUPFD_CLOEXEC, 5);
+    if (moved.fourth < 0) return err_errno(e, "no descriptor to start %s with", argv[0]);
+    int rc = start(pid, argv, &moved, e);
+    close(moved.fourth);
+    return rc;
 }
 
 void process_signal(pid_t pid, int sig) {

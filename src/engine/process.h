@@ -9,6 +9,7 @@
 
 struct process_files {
     int third;  // becomes the child's descriptor 3; -1 = none
+    int fourth; // becomes 4; 0 or -1 = none
     int output; // becomes its standard output, and its standard error is discarded; -1 = both are this process's own
     const char *setting; // "NAME=value", added to its environment; NULL = none
 };
