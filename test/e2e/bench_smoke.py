@@ -11,5 +11,5 @@ result = json.loads(run.stdout.splitlines()[-1])
 assert result["bench"] == "serve", result
 for name in ("ratio_throughput", "ratio_ttft", "ratio_tpot"):
     assert set(result[name]) == {"1", "4", "8"} and all(v > 0 for v in result[name].values()), name
-assert result["daemon_us_per_token"] > 0, result
+assert result["daemon_us_per_token"] > 0 and result["relay_us_per_token"] > 0, result
 print("ok    the last line holds every figure")

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "relay.h"
 #include "report.h"
 #include "server.h"
 
@@ -17,13 +18,14 @@
 #include <unistd.h>
 
 enum { ROUNDS = MAX_ROUNDS, FEWEST_ROUNDS = 3, BUDGET_SECONDS = 330, MOST_SECONDS = 420 };
+enum { RELAY_TOKENS = 2000, RELAY_QUICK_TOKENS = 100 };
 
 struct bench {
     struct server_settings settings[SIDES]; // ours, theirs
     struct server servers[SIDES];
     struct report report;
     int requests[LEVELS];
-    int rounds;
+    int rounds, relay_tokens;
 };
 
 static int measure(struct bench *b, int side, int level, int round, struct err *e) {
@@ -36,8 +38,8 @@ static int measure(struct bench *b, int side, int level, int round, struct err *
     uint64_t cpu = server_cpu_ns(&b->servers[side]);
     if (load_run(&l, &result, e)) return -1;
     if (side == 0) {
-        b->report.daemon_ns += server_cpu_ns(&b->servers[0]) - cpu;
-        b->report.daemon_tokens += (uint64_t)result.tokens_out;
+        b->report.daemon_ns[level] += server_cpu_ns(&b->servers[0]) - cpu;
+        b->report.daemon_tokens[level] += (uint64_t)result.tokens_out;
     }
     report_add(&b->report, side, level, round, &result);
     printf("round %d, %d clients, %-12s %8.1f tokens/s in %.1f s\n", round + 1, l.clients, b->servers[side].name,
@@ -90,6 +92,23 @@ static int run_rounds(struct bench *b, struct err *e) {
     return 0;
 }
 
+// What the least that a daemon can do for a token costs, at the pace and beside the load of one client of ours.
+static int measure_relay(struct bench *b, struct err *e) {
+    static struct load_result result;
+    struct relay relay;
+    uint64_t pace = (uint64_t)(b->report.cells[0][0][0].tpot_s[0] * NS_PER_S);
+    if (relay_start(&relay, b->relay_tokens, pace, e)) return -1;
+    for (uint64_t i = 1; !relay_done(&relay); i++) {
+        struct load l = {.port = b->servers[0].port,
+                         .clients = b->report.clients[0],
+                         .requests = b->requests[0],
+                         .seed = (2u << 20) + i,
+                         .mix = b->report.mix};
+        if (load_run(&l, &result, e)) return -1;
+    }
+    return relay_end(&relay, &b->report.relay_us, e);
+}
+
 // What everything else on this machine has used so far, up to a constant.
 static uint64_t others_ns(const struct bench *b) {
     struct timespec self;
@@ -109,6 +128,7 @@ static int run(struct bench *b, struct err *e) {
         (int64_t)(others_ns(b) - others); // ticks are coarse: a quiet machine may show a little less than 0
     b->report.others_ns = foreign > 0 ? (uint64_t)foreign : 0;
     b->report.wall_ns = clock_mono_ns() - begin;
+    if (measure_relay(b, e)) return -1;
     report_print(&b->report);
     return 0;
 }
@@ -137,6 +157,7 @@ static int parse(struct bench *b, int argc, char **argv) {
             continue;
         else if (c == 'q') {
             b->rounds = 1;
+            b->relay_tokens = RELAY_QUICK_TOKENS;
             for (int i = 0; i < LEVELS; i++) b->requests[i] = 2 * b->report.clients[i];
             b->report.mix.max_tokens = 8;
         } else
@@ -157,6 +178,7 @@ int main(int argc, char **argv) {
         .report = {.clients = {1, 4, 8}, .mix = {.prompt_tokens = {64, 1024}, .max_tokens = 64, .temperature = 0.8}},
         .requests = {4, 8, 16},
         .rounds = ROUNDS,
+        .relay_tokens = RELAY_TOKENS,
     };
     struct err e;
     if (parse(&b, argc, argv)) {

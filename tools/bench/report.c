@@ -91,8 +91,26 @@ static json_t *ratios_json(const struct report *r, enum measure m) {
     return o;
 }
 
+// What the daemon itself cost; returns its CPU microseconds per generated token.
+static double print_daemon(const struct report *r) {
+    uint64_t ns = 0, tokens = 0;
+    for (int level = 0; level < LEVELS; level++) {
+        ns += r->daemon_ns[level];
+        tokens += r->daemon_tokens[level];
+    }
+    printf("daemon: %.1f microseconds of CPU per generated token, outside the worker (",
+           (double)ns / 1e3 / (double)tokens);
+    for (int level = 0; level < LEVELS; level++)
+        printf("%s%.1f at %d", level ? ", " : "", (double)r->daemon_ns[level] / 1e3 / (double)r->daemon_tokens[level],
+               r->clients[level]);
+    printf(" clients)\na bare relay of the same three system calls costs %.1f microseconds per token here\n",
+           r->relay_us);
+    return (double)ns / 1e3 / (double)tokens;
+}
+
+static double tenths(double v) { return round(v * 10) / 10; }
+
 void report_print(const struct report *r) {
-    double daemon_us = r->daemon_tokens ? (double)r->daemon_ns / 1e3 / (double)r->daemon_tokens : NAN;
     printf("\n%31s%d-token prompts (ms)                   %d-token prompts (ms)\n", "", r->mix.prompt_tokens[0],
            r->mix.prompt_tokens[1]);
     printf("clients  server       tokens/s  TTFT p50       p95  TPOT p50       p95  TTFT p50       p95  TPOT p50       "
@@ -102,14 +120,14 @@ void report_print(const struct report *r) {
         printf("         ours/theirs  throughput %.3f, TTFT %.3f, TPOT %.3f (medians of %d rounds' ratios)\n",
                ratio(r, level, THROUGHPUT), ratio(r, level, TTFT), ratio(r, level, TPOT), r->rounds);
     }
-    printf("daemon: %.1f microseconds of CPU per generated token, outside the worker\n", daemon_us);
+    double daemon_us = print_daemon(r);
     double others = r->wall_ns ? (double)r->others_ns / (double)r->wall_ns : NAN;
     printf("other programs kept %.2f cores busy meanwhile%s\n", others,
            others > QUIET_CORES ? ": THE MACHINE WAS NOT QUIET, do not trust these ratios" : "");
-    json_t *line = json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:i}", "bench", "serve", "ratio_throughput",
+    json_t *line = json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f, s:i}", "bench", "serve", "ratio_throughput",
                              ratios_json(r, THROUGHPUT), "ratio_ttft", ratios_json(r, TTFT), "ratio_tpot",
-                             ratios_json(r, TPOT), "daemon_us_per_token", round(daemon_us * 10) / 10, "others_cores",
-                             round(others * 100) / 100, "rounds", r->rounds);
+                             ratios_json(r, TPOT), "daemon_us_per_token", tenths(daemon_us), "relay_us_per_token",
+                             tenths(r->relay_us), "others_cores", round(others * 100) / 100, "rounds", r->rounds);
     char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
     if (text) printf("%s\n", text);
     free(text);

@@ -22,8 +22,9 @@ struct report {
     int rounds;
     struct cell cells[SIDES][LEVELS][MAX_ROUNDS];
     struct pool pools[SIDES][LEVELS];
-    uint64_t daemon_ns, daemon_tokens; // of all our rounds; tokens: generated ones
-    uint64_t others_ns, wall_ns;       // CPU time of programs that have no part in this, while it was measured
+    uint64_t daemon_ns[LEVELS], daemon_tokens[LEVELS]; // of all our rounds; tokens: generated ones
+    double relay_us;                                   // CPU time per token of a bare relay
+    uint64_t others_ns, wall_ns; // CPU time of programs that have no part in this, while it was measured
 };
 
 void report_add(struct report *r, int side, int level, int round, const struct load_result *result);
