@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+const struct option json_option[1] = {OPTION_JSON};
+
 const struct command *cli_find(const struct command *const *commands, size_t n, const char *name) {
     for (size_t i = 0; i < n; i++)
         if (!strcmp(commands[i]->name, name) || (commands[i]->alias && !strcmp(commands[i]->alias, name)))

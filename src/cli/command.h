@@ -55,6 +55,12 @@ struct invocation {
 #define OPTION_JSON                                                                                                    \
     { .name = "json", .type = OPTION_FLAG, .help = "print one JSON object instead of text" }
 #define COUNT_OF(table) (sizeof(table) / sizeof *(table))
+extern const struct option json_option[1]; // the table of a command that has no other
+
+// What the commands on one model have in common.
+#define ON_ONE_MODEL                                                                                                   \
+    .arguments = "MODEL", .min_words = 1, .max_words = 1, .completes = COMPLETES_MODELS, .options = json_option,       \
+    .n_options = COUNT_OF(json_option), .settings = SETTINGS_API
 
 // The program: finds the command, parses its arguments, reads the configuration, runs it.
 int cli_main(const struct build *b, const struct command *const *commands, size_t n, int argc, char **argv);

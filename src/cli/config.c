@@ -10,8 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static const struct option options[] = {OPTION_JSON};
-
 static int setting_json(const struct settings *s, size_t i, json_t *list) {
     const struct setting *one = &settings_table[i];
     char value[SETTING_SIZE], def[SETTING_SIZE];
@@ -120,8 +118,8 @@ const struct command command_config = {
     .max_words = 2,
     .completes = COMPLETES_WORDS,
     .words = "show|check|path",
-    .options = options,
-    .n_options = COUNT_OF(options),
+    .options = json_option,
+    .n_options = COUNT_OF(json_option),
     .settings = SETTINGS_UNUSED,
     .run = run,
 };

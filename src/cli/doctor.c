@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static const struct option options[] = {OPTION_JSON};
-
 static const char *const words[] = {"ok", "warn", "fail"};
 
 static bool failed(const struct doctor_report *r) {
@@ -61,8 +59,8 @@ const struct command command_doctor = {
     .arguments = "",
     .summary = "Check this installation and say what to mend",
     .details = "Exits with 1 where a check fails.",
-    .options = options,
-    .n_options = COUNT_OF(options),
+    .options = json_option,
+    .n_options = COUNT_OF(json_option),
     .settings = SETTINGS_UNUSED,
     .run = run,
 };

@@ -3,8 +3,6 @@
 #include "cli/residency.h"
 #include "cli/term.h"
 
-static const struct option options[] = {OPTION_JSON};
-
 static int print_event(void *arg, const json_t *event, struct err *e) {
     json_t *copy = json_copy((json_t *)(uintptr_t)event); // shallow; jansson's own signature is not const
     (void)arg;
@@ -29,14 +27,8 @@ static int run(struct invocation *in) {
 const struct command command_load = {
     .name = "load",
     .group = "Daemon",
-    .arguments = "MODEL",
+    ON_ONE_MODEL,
     .summary = "Load a model into the running daemon",
     .details = "MODEL is a stored model's name or the path of a .gguf file. --json prints one object per step.",
-    .min_words = 1,
-    .max_words = 1,
-    .completes = COMPLETES_MODELS,
-    .options = options,
-    .n_options = COUNT_OF(options),
-    .settings = SETTINGS_API,
     .run = run,
 };

@@ -12,8 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static const struct option options[] = {OPTION_JSON};
-
 enum { LABEL_COLUMNS = 24 };
 
 static bool ends_with(const char *text, const char *end) {
@@ -117,13 +115,7 @@ static int run(struct invocation *in) {
 const struct command command_show = {
     .name = "show",
     .group = "Models",
-    .arguments = "MODEL",
+    ON_ONE_MODEL,
     .summary = "Describe a model or a .gguf file",
-    .min_words = 1,
-    .max_words = 1,
-    .completes = COMPLETES_MODELS,
-    .options = options,
-    .n_options = COUNT_OF(options),
-    .settings = SETTINGS_API,
     .run = run,
 };

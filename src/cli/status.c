@@ -17,7 +17,6 @@ static const struct option options[] = {
     {.name = "watch", .letter = 'w', .type = OPTION_FLAG, .help = "show it again every second, until ^C"},
     OPTION_JSON,
 };
-static const struct option ps_options[] = {OPTION_JSON};
 
 struct summary {
     const char *version, *api;
@@ -117,8 +116,8 @@ const struct command command_ps = {
     .group = "Daemon",
     .arguments = "",
     .summary = "List the loaded models",
-    .options = ps_options,
-    .n_options = COUNT_OF(ps_options),
+    .options = json_option,
+    .n_options = COUNT_OF(json_option),
     .settings = SETTINGS_API,
     .run = run_ps,
 };

@@ -3,8 +3,6 @@
 #include "cli/command.h"
 #include "cli/term.h"
 
-static const struct option options[] = {OPTION_JSON};
-
 static int run(struct invocation *in) {
     struct err e = {.code = ERR_NONE};
     const char *name = in->args.words[0];
@@ -28,13 +26,7 @@ static int run(struct invocation *in) {
 const struct command command_stop = {
     .name = "stop",
     .group = "Daemon",
-    .arguments = "MODEL",
+    ON_ONE_MODEL,
     .summary = "Unload a model; its requests end",
-    .min_words = 1,
-    .max_words = 1,
-    .completes = COMPLETES_MODELS,
-    .options = options,
-    .n_options = COUNT_OF(options),
-    .settings = SETTINGS_API,
     .run = run,
 };
