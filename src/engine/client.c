@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { DEATHS_WHILE_LOADING = 3, DEFAULT_PARALLEL = 8 };
+enum { DEATHS_WHILE_LOADING = 3 };
 static const struct engine_timing usual_timing = {
     .backoff_first = 250, .backoff_most = 30000, .healthy = 60000, .kill = 2000, .stall = 300000};
 
@@ -456,7 +456,7 @@ void engine_get_status(const struct engine *w, struct engine_status *out) {
 }
 
 static size_t most_requests(const struct engine *w) {
-    long parallel = w->options.parallel > 0 ? w->options.parallel : DEFAULT_PARALLEL;
+    long parallel = w->options.parallel;
     if (w->info.parallel > 0 && w->info.parallel <= (int32_t)LIMIT_PARALLEL) parallel = w->info.parallel;
     return (size_t)parallel + (size_t)w->options.queue;
 }

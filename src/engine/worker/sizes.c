@@ -21,7 +21,7 @@ static int64_t default_gpu_layers(const struct facts *f, int64_t kv_cells) {
 }
 
 void sizes_choose(const struct engine_options *o, const struct facts *f, struct sizes *out) {
-    int64_t parallel = clamp(o->parallel ? o->parallel : 8, 1, LIMIT_PARALLEL);
+    int64_t parallel = clamp(o->parallel, 1, LIMIT_PARALLEL);
     int64_t cells = o->kv_cells > 0 ? o->kv_cells : default_cells(o, f, parallel);
     int64_t ctx = o->ctx > 0 ? o->ctx : f->ctx_train ? f->ctx_train : cells;
     out->parallel = (int32_t)parallel;

@@ -16,7 +16,7 @@ static const struct facts home = {.cores = 8,
                                   .free_bytes = 28 * GIB,
                                   .model_bytes = 4 * GIB,
                                   .kv_bytes = 128 << 10};
-static const struct engine_options asked_nothing = {.gpu_layers = -1};
+static const struct engine_options asked_nothing = {.parallel = 8, .gpu_layers = -1};
 
 static void test_defaults(void **state) {
     (void)state;
