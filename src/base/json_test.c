@@ -185,7 +185,6 @@ static void test_ints(void **state) {
     (void)state;
     static const char *const wrong[] = {"{\"x\":[1,10]}", "{\"x\":[1,-1]}", "{\"x\":[1.5]}", "{\"x\":[1,2,3,4]}",
                                         "{\"x\":7}"};
-    struct err e;
     int32_t *v, n;
     for (size_t k = 0; k < 5; k++) {
         json_t *o = parsed(wrong[k]);
@@ -193,6 +192,7 @@ static void test_ints(void **state) {
         assert_null(v);
         json_decref(o);
     }
+    struct err e;
     json_t *o = parsed("{\"x\":[9,0,4],\"none\":[]}");
     assert_int_equal(json_get_ints(o, "x", 0, 9, 3, &v, &n, &e), 0);
     assert_int_equal(n, 3);

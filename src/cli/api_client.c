@@ -16,6 +16,7 @@ struct api_client {
     char address[SETTING_SIZE];
     CURLM *multi;
     CURL *easy;
+    struct curl_slist *headers;
 };
 
 // One call under way.
@@ -29,6 +30,13 @@ struct call {
     struct err *e;
 };
 
+static int append_header(struct api_client *c, const char *line, struct err *e) {
+    struct curl_slist *more = curl_slist_append(c->headers, line);
+    if (!more) return err_set(e, ERR_INTERNAL, "out of memory");
+    c->headers = more;
+    return 0;
+}
+
 struct api_client *api_open(const char *address, struct err *e) {
     size_t n = strlen(address);
     struct api_client *c = NULL;
@@ -39,7 +47,10 @@ struct api_client *api_open(const char *address, struct err *e) {
     }
     if (curl_global_init(CURL_GLOBAL_DEFAULT) || !(c = calloc(1, sizeof *c))) goto failed;
     snprintf(c->address, sizeof c->address, "%s", address);
-    if ((c->multi = curl_multi_init()) && (c->easy = curl_easy_init())) return c;
+    // without `Expect:` curl waits a second before it sends a large body
+    if ((c->multi = curl_multi_init()) && (c->easy = curl_easy_init()) && !append_header(c, "Expect:", e) &&
+        !append_header(c, "Content-Type: application/json", e))
+        return c;
 failed:
     api_close(c);
     err_set(e, ERR_INTERNAL, "cannot set up libcurl: out of memory");
@@ -50,7 +61,17 @@ void api_close(struct api_client *c) {
     if (!c) return;
     if (c->easy) curl_easy_cleanup(c->easy);
     if (c->multi) curl_multi_cleanup(c->multi);
+    curl_slist_free_all(c->headers);
     free(c);
+}
+
+int api_add_header(struct api_client *c, const char *name, const char *value, struct err *e) {
+    char line[512];
+    for (const char *p = value; *p; p++)
+        if ((unsigned char)*p < ' ') return err_param(e, name, "the value of %s holds a control character", name);
+    if (snprintf(line, sizeof line, "%s: %s", name, value) >= (int)sizeof line)
+        return err_param(e, name, "the value of %s is too long", name);
+    return append_header(c, line, e);
 }
 
 const char *api_address(const struct api_client *c) { return c->address; }
@@ -191,7 +212,7 @@ static int finish(struct call *c, CURLcode result) {
     return rc;
 }
 
-static void prepare(struct call *c, const char *url, const char *body, struct curl_slist *headers) {
+static void prepare(struct call *c, const char *url, const char *body) {
     CURL *h = c->client->easy;
     curl_easy_reset(h);
     curl_easy_setopt(h, CURLOPT_URL, url);
@@ -201,7 +222,7 @@ static void prepare(struct call *c, const char *url, const char *body, struct cu
     curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
     curl_easy_setopt(h, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(h, CURLOPT_USERAGENT, "nebulus/" NEBULUS_VERSION);
-    curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(h, CURLOPT_HTTPHEADER, c->client->headers);
     curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(h, CURLOPT_WRITEDATA, c);
     if (body) {
@@ -216,10 +237,7 @@ static int run_call(struct call *c, const json_t *body) {
     int rc = -1;
     CURLcode result;
     char *text = body ? json_text(body) : NULL;
-    // without `Expect:` curl waits a second before it sends a large body
-    struct curl_slist *headers = curl_slist_append(NULL, "Expect:"), *both = NULL;
-    both = headers ? curl_slist_append(headers, "Content-Type: application/json") : NULL;
-    if (!both || (body && !text)) {
+    if (body && !text) {
         err_set(c->e, ERR_INTERNAL, "out of memory");
         goto out;
     }
@@ -228,11 +246,10 @@ static int run_call(struct call *c, const json_t *body) {
         goto out;
     }
     buf_init(&c->in, LIMIT_API_ANSWER);
-    prepare(c, url, text, headers);
+    prepare(c, url, text);
     if (perform(c, &result) || finish(c, result)) goto out;
     rc = 0;
 out:
-    curl_slist_free_all(headers);
     free(text);
     return rc;
 }

@@ -13,6 +13,9 @@ struct api_client *api_open(const char *address, struct err *e) MUST_USE;
 void api_close(struct api_client *c); // NULL-safe
 const char *api_address(const struct api_client *c);
 
+// A header that every later request carries. Fails with ERR_INVALID on control characters.
+int api_add_header(struct api_client *c, const char *name, const char *value, struct err *e) MUST_USE;
+
 // One object asked for, or sent and answered (a new reference in *out).
 int api_get(struct api_client *c, const char *path, json_t **out, struct err *e) MUST_USE;
 int api_post(struct api_client *c, const char *path, const json_t *body, json_t **out, struct err *e) MUST_USE;

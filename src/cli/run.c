@@ -25,6 +25,12 @@ static const struct option options[] = {
      .help = "put the content of FILE before the prompt"},
     {.name = "raw", .type = OPTION_FLAG, .help = "complete the text as it is, without the chat template"},
     OPTIONS_GENERATE,
+    {.name = "prefill", .type = OPTION_TEXT, .placeholder = "NODE", .help = "the node that reads the prompt"},
+    {.name = "decode", .type = OPTION_TEXT, .placeholder = "NODE", .help = "the node that writes the answer"},
+    {.name = "handover",
+     .type = OPTION_TEXT,
+     .placeholder = "zero-stall|wait",
+     .help = "whether the first node goes on until the second has caught up (default) or waits"},
     {.name = "stats", .letter = 'v', .type = OPTION_FLAG, .help = "tokens, TTFT and TPOT on stderr after the answer"},
     {.name = "verbose", .type = OPTION_FLAG, .help = "the same"},
     OPTION_JSON,
@@ -117,6 +123,17 @@ static int find_daemon(struct job *j, struct err *e) {
 
 // ---- the answer
 
+static int add_placement(struct job *j, struct err *e) {
+    static const char *const names[] = {"prefill", "decode", "handover"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char header[32];
+        const char *value = args_text(&j->in->args, names[i], NULL);
+        snprintf(header, sizeof header, "x-nebulus-%s", names[i]);
+        if (value && api_add_header(j->api, header, value, e)) return -1;
+    }
+    return 0;
+}
+
 static json_t *make_request(struct job *j, struct err *e) {
     json_t *request = generate_request(&j->in->args, j->loading.name),
            *prompt = json_stringn(buf_str(&j->prompt), j->prompt.len);
@@ -183,6 +200,7 @@ static int run(struct invocation *in) {
     bool readable = rc || !read_prompt(&j, &e);
     if (!readable) rc = -1;
     if (!rc) rc = find_daemon(&j, &e) || loading_run(&j.loading, j.api, NULL, NULL, &e);
+    if (!rc) rc = add_placement(&j, &e);
     if (!rc && j.interactive)
         code = chat_run(j.api, &in->args, &in->paths, j.loading.name);
     else if (!rc)

@@ -1,0 +1,114 @@
+// nebulus trace: what happened to a request, and when.
+#include "base/json.h"
+#include "base/text.h"
+#include "cli/api_client.h"
+#include "cli/command.h"
+#include "cli/term.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { BAR_COLUMNS = 40 };
+
+struct timeline {
+    const json_t *trace, *nodes, *events;
+    double last_ms;
+    int64_t prompt_tokens;
+};
+
+static int read_timeline(struct timeline *t, struct err *e) {
+    json_t *nodes = NULL, *events = NULL;
+    if (json_get_array(t->trace, "nodes", &nodes, e) || json_get_array(t->trace, "events", &events, e) ||
+        json_get_int(t->trace, "prompt_tokens", 0, INT64_MAX, &t->prompt_tokens, e))
+        return -1;
+    t->nodes = nodes;
+    t->events = events;
+    const json_t *last = json_array_get(events, json_array_size(events) - 1);
+    return json_get_real(last, "ms", 0, 1e15, &t->last_ms, e);
+}
+
+static const char *describe(const char *event, int64_t value, char *out, size_t size) {
+    static const struct {
+        const char *event, *words;
+    } table[] = {
+        {"opened", "has a place for the prompt of %lld tokens"},
+        {"stream", "gets KV rows from position %lld on"},
+        {"started", "computes, after %lld generated tokens"},
+        {"installed", "holds the KV rows of %lld tokens"},
+        {"token", "token %lld"},
+        {"paused", "pauses with the KV rows of %lld tokens"},
+        {"cut", "its KV stream ended early"},
+        {"failed", "is lost"},
+        {"ended", "the answer ends after %lld tokens"},
+    };
+    for (size_t i = 0; i < COUNT_OF(table); i++) {
+        if (strcmp(event, table[i].event) != 0) continue;
+        const char *number = strstr(table[i].words, "%lld");
+        if (!number) return table[i].words;
+        snprintf(out, size, "%.*s%lld%s", (int)(number - table[i].words), table[i].words, (long long)value, number + 4);
+        return out;
+    }
+    return event;
+}
+
+static int print_event(const struct timeline *t, const json_t *event, struct err *e) {
+    double ms = 0;
+    int64_t place = 0, value = 0;
+    const char *name = "";
+    char words[128], node[128], text[256];
+    if (json_get_real(event, "ms", 0, 1e15, &ms, e) || json_get_int(event, "place", 0, 15, &place, e) ||
+        json_get_string(event, "event", &name, e) || json_get_int(event, "value", INT64_MIN, INT64_MAX, &value, e))
+        return -1;
+    const char *known = json_string_value(json_array_get(t->nodes, (size_t)place));
+    text_escape(node, sizeof node, known ? known : "?");
+    text_escape(text, sizeof text, describe(name, value, words, sizeof words));
+    int at = t->last_ms > 0 ? (int)(ms / t->last_ms * (BAR_COLUMNS - 1)) : 0;
+    printf("%10.1f ms  %*s%c%*s  %s%-12s%s %s\n", ms, at, "", place ? 'o' : '*', BAR_COLUMNS - 1 - at, "",
+           term_style(STDOUT_FILENO, place ? STYLE_DIM : STYLE_BOLD), node, term_style(STDOUT_FILENO, STYLE_END), text);
+    return 0;
+}
+
+static int print_timeline(const json_t *trace, struct err *e) {
+    struct timeline t = {.trace = trace};
+    const char *id = "", *model = "";
+    char safe[256];
+    size_t i;
+    const json_t *event;
+    if (read_timeline(&t, e) || json_get_string(trace, "id", &id, e) || json_get_string(trace, "model", &model, e))
+        return -1;
+    text_escape(safe, sizeof safe, model);
+    printf("%s  %s  %lld tokens read\n", id, safe, (long long)t.prompt_tokens);
+    json_array_foreach(t.events, i, event) {
+        if (print_event(&t, event, e)) return -1;
+    }
+    return 0;
+}
+
+static int run(struct invocation *in) {
+    struct err e = {.code = ERR_NONE};
+    char path[256], id[128];
+    json_t *trace = NULL;
+    text_escape(id, sizeof id, in->args.n_words ? in->args.words[0] : "latest");
+    snprintf(path, sizeof path, "/nebulus/v1/traces/%s", id);
+    struct api_client *api = api_open(in->settings.api, &e);
+    int rc = api ? api_get(api, path, &trace, &e) : -1;
+    if (!rc) rc = args_has(&in->args, "json") ? term_print_json(json_incref(trace), &e) : print_timeline(trace, &e);
+    json_decref(trace);
+    api_close(api);
+    return rc ? cli_fail(&e) : CLI_OK;
+}
+
+const struct command command_trace = {
+    .name = "trace",
+    .group = "Observe",
+    .arguments = "[REQUEST]",
+    .summary = "Show what happened to a request, and when",
+    .details = "REQUEST is the id of an answer (`chatcmpl-...`); without one, the newest answer's trace is shown. The "
+               "daemon that\n"
+               "took the request keeps the newest 128.",
+    .max_words = 1,
+    .options = json_option,
+    .n_options = COUNT_OF(json_option),
+    .settings = SETTINGS_API,
+    .run = run,
+};
