@@ -44,6 +44,13 @@
 #define LIMIT_KV_BLOCKS           4096u        // pieces of units that may leave one worker at the same time
 #define LIMIT_KV_UNITS            256u         // units of one sequence that have begun to leave
 #define LIMIT_KV_ORDERS           4096u        // orders for one sequence that its worker has not begun yet
+#define LIMIT_KV_FRAME            (32u << 20)  // payload of one frame of a KV stream, bytes
+#define LIMIT_KV_STREAMS          1024u        // KV streams that a node has open, in each direction
+#define LIMIT_KV_CONNECTIONS      64u          // connections of KV streams that peers have opened
+#define LIMIT_KV_THREADS          256u         // threads that send KV streams
+#define LIMIT_KV_CONNECT_MS       3000u        // time to reach a peer and be let in
+#define LIMIT_KV_STALL_SECONDS    30u          // a connection on which nothing moves within a frame
+#define LIMIT_KV_IDLE_SECONDS     30u          // connections to a peer to which no stream goes
 #define LIMIT_KV_BUFFER_MB        65536u       // memory shared with one worker, MB
 #define LIMIT_CONFIG_BYTES        (1u << 20)   // nebulus.conf
 #define LIMIT_TEMPLATE_BYTES      (1u << 20)   // a chat template's source
