@@ -1,9 +1,8 @@
-#include "engine/client.h"
 #include "base/clock.h"
 #include "base/env.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "engine/link.h"
+#include "engine/client_internal.h"
 #include "engine/process.h"
 
 #include <inttypes.h>
@@ -11,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,44 +17,6 @@
 enum { DEATHS_WHILE_LOADING = 3 };
 static const struct engine_timing usual_timing = {
     .backoff_first = 250, .backoff_most = 30000, .healthy = 60000, .kill = 2000, .stall = 300000};
-
-struct request {
-    TAILQ_ENTRY(request) next;
-    uint64_t id;
-    struct gen_events ev;
-    void *arg;
-    struct buf frame; // the encoded message, until a worker gets it
-    bool sent;
-};
-TAILQ_HEAD(request_list, request);
-
-struct engine {
-    struct event_base *base;
-    char program[PATH_SIZE];
-    struct engine_options options;
-    struct engine_timing timing;
-    void (*changed)(void *arg);
-    void *arg;
-    enum engine_state state;
-    double progress;
-    struct err why;
-    struct worker_info info;
-    struct worker_stats stats;
-    pid_t pid; // 0 = no process
-    struct link *link;
-    struct event *child;
-    struct event *retry; // end of the back-off (or, once stopped, of this handle)
-    struct event *kill;  // end of the patience with a process that should exit
-    struct event *stall; // a load has not advanced for too long
-    bool blamed;         // `why` already says how this process failed
-    int restarts, loading_deaths;
-    long backoff_ms;
-    uint64_t ready_since;
-    struct request_list requests; // in order of submission: those that were sent come first
-    size_t n_requests, waiting_bytes;
-    uint64_t last_id;
-    bool stopped;
-};
 
 const char *engine_state_name(enum engine_state s) {
     static const char *const names[] = {"loading", "ready", "restarting", "failed"};
@@ -75,14 +35,15 @@ static void schedule(struct event *ev, long ms) {
 // ---------------------------------------------------------------- requests
 static void request_drop(struct engine *w, struct request *r) {
     TAILQ_REMOVE(&w->requests, r, next);
-    w->n_requests--;
+    w->n_requests -= !r->gone;
     w->waiting_bytes -= r->frame.len;
+    move_request_close(w, r);
     buf_free(&r->frame);
     free(r);
 }
 
 // The requests being computed are the oldest ones: they are found within the first few.
-static struct request *request_find(struct engine *w, uint64_t id) {
+static struct request *find_any(struct engine *w, uint64_t id) {
     struct request *r;
     TAILQ_FOREACH(r, &w->requests, next) {
         if (r->id == id) return r;
@@ -90,11 +51,17 @@ static struct request *request_find(struct engine *w, uint64_t id) {
     return NULL;
 }
 
+struct request *request_find(struct engine *w, uint64_t id) {
+    struct request *r = find_any(w, id);
+    return r && !r->gone ? r : NULL;
+}
+
 static void request_fail(struct engine *w, struct request *r, const struct err *why) {
     struct gen_events ev = r->ev;
     void *arg = r->arg;
+    bool gone = r->gone;
     request_drop(w, r); // first: the callback may submit or cancel others
-    ev.fail(arg, why);
+    if (!gone) ev.fail(arg, why);
 }
 
 static void fail_requests(struct engine *w, const struct err *why, bool only_sent) {
@@ -111,7 +78,7 @@ static int request_send(struct engine *w, struct request *r) {
 }
 
 // Takes msg over. A message lost for want of memory (a cancel, a question for figures) only costs the worker some time.
-static int send_message(struct engine *w, json_t *msg) {
+int engine_send(struct engine *w, json_t *msg) {
     struct buf frame;
     buf_init(&frame, LIMIT_IPC_TO_WORKER);
     int rc = msg && w->link && !frame_append(&frame, msg) ? link_send(w->link, &frame) : -1;
@@ -123,7 +90,7 @@ static int send_message(struct engine *w, json_t *msg) {
 // The worker tells its figures while it works: those of a worker at rest must be asked for. Not of one that does not
 // read: any message of a liar may lead here.
 static void ask_at_rest(struct engine *w) {
-    if (!w->n_requests && w->link && !link_unsent(w->link)) send_message(w, json_pack("{s:s}", "t", "stats"));
+    if (!w->n_requests && w->link && !link_unsent(w->link)) engine_send(w, json_pack("{s:s}", "t", "stats"));
 }
 
 // ---------------------------------------------------------------- what the worker says
@@ -138,6 +105,7 @@ static int on_progress(struct engine *w, const json_t *msg, struct err *e) {
 static int on_ready(struct engine *w, const json_t *msg, struct err *e) {
     if (w->state != ENGINE_LOADING) return err_set(e, ERR_INVALID, "ready twice");
     if (info_decode(msg, &w->info, e)) return -1;
+    if (move_ready(w)) return err_set(e, ERR_INTERNAL, "out of memory");
     event_del(w->stall);
     w->state = ENGINE_READY;
     w->progress = 1;
@@ -168,14 +136,12 @@ static int on_failed(struct engine *w, const json_t *msg, struct err *e) {
 }
 
 static int on_begin(struct engine *w, struct request *r, const json_t *msg, struct err *e) {
-    int64_t n = 0;
-    struct gen_begin b = {.prompt_text = NULL};
+    struct gen_begin b;
+    int32_t *tokens;
     (void)w;
-    if (json_get_int(msg, "prompt_tokens", 0, INT32_MAX, &n, e) ||
-        json_get_string(msg, "prompt_text", &b.prompt_text, e))
-        return -1;
-    b.prompt_tokens = (int32_t)n;
-    r->ev.begin(r->arg, &b);
+    if (begin_decode(msg, &b, &tokens, e)) return -1;
+    if (!r->gone) r->ev.begin(r->arg, &b);
+    free(tokens);
     return 0;
 }
 
@@ -184,9 +150,10 @@ static int on_end(struct engine *w, struct request *r, const json_t *msg, struct
     if (result_decode(msg, &result, e)) return -1;
     struct gen_events ev = r->ev;
     void *arg = r->arg;
+    bool gone = r->gone;
     request_drop(w, r);
     ask_at_rest(w);
-    ev.end(arg, &result);
+    if (!gone) ev.end(arg, &result);
     return 0;
 }
 
@@ -197,14 +164,16 @@ static int on_error(struct engine *w, struct request *r, const json_t *msg, stru
     return 0;
 }
 
-// One [id, "text", n] of a "tokens" message.
+// One [id, "text", n] or [id, "text", n, token] of a "tokens" message.
 static int on_token(struct engine *w, const json_t *item, struct err *e) {
     const json_t *id = json_array_get(item, 0), *text = json_array_get(item, 1), *n = json_array_get(item, 2);
-    json_int_t tokens = json_integer_value(n);
-    if (!json_is_integer(id) || !json_is_string(text) || !json_is_integer(n) || tokens < 0 || tokens > INT32_MAX)
+    const json_t *newest = json_array_get(item, 3);
+    json_int_t tokens = json_integer_value(n), token = newest ? json_integer_value(newest) : -1;
+    if (!json_is_integer(id) || !json_is_string(text) || !json_is_integer(n) || tokens < 0 || tokens > INT32_MAX ||
+        (newest && !json_is_integer(newest)) || token < -1 || token > INT32_MAX)
         return err_set(e, ERR_INVALID, "malformed tokens");
     struct request *r = request_find(w, (uint64_t)json_integer_value(id));
-    if (r) r->ev.text(r->arg, json_string_value(text), json_string_length(text), (int32_t)tokens, -1);
+    if (r) r->ev.text(r->arg, json_string_value(text), json_string_length(text), (int32_t)tokens, (int32_t)token);
     return 0;
 }
 
@@ -225,15 +194,18 @@ static int on_message(void *arg, const json_t *msg, struct err *e) {
         const char *type;
         int (*whole)(struct engine *, const json_t *, struct err *);
         int (*of_request)(struct engine *, struct request *, const json_t *, struct err *);
-    } handlers[] = {{"tokens", on_tokens, NULL}, {"begin", NULL, on_begin},  {"end", NULL, on_end},
-                    {"stats", on_stats, NULL},   {"error", NULL, on_error},  {"progress", on_progress, NULL},
-                    {"ready", on_ready, NULL},   {"failed", on_failed, NULL}};
+    } handlers[] = {{"tokens", on_tokens, NULL},     {"begin", NULL, on_begin},
+                    {"end", NULL, on_end},           {"stats", on_stats, NULL},
+                    {"error", NULL, on_error},       {"progress", on_progress, NULL},
+                    {"ready", on_ready, NULL},       {"failed", on_failed, NULL},
+                    {"rows", move_on_rows, NULL},    {"installed", NULL, move_on_installed},
+                    {"paused", NULL, move_on_paused}};
     struct engine *w = arg;
     const char *type = json_string_value(json_object_get(msg, "t"));
     for (size_t i = 0; type && i < sizeof handlers / sizeof *handlers; i++) {
         if (strcmp(type, handlers[i].type)) continue;
         if (handlers[i].whole) return handlers[i].whole(w, msg, e);
-        struct request *r = request_find(w, (uint64_t)json_integer_value(json_object_get(msg, "id")));
+        struct request *r = find_any(w, (uint64_t)json_integer_value(json_object_get(msg, "id")));
         if (r) return handlers[i].of_request(w, r, msg, e);
         ask_at_rest(w); // it was cancelled; this may be its end
         return 0;
@@ -275,6 +247,14 @@ static const char *spin_setting(void) {
     return env_get("GOMP_SPINCOUNT") || env_get("OMP_WAIT_POLICY") ? NULL : "GOMP_SPINCOUNT=1000";
 }
 
+// What was shared with a process.
+static void close_process(struct engine *w) {
+    link_free(w->link);
+    w->link = NULL;
+    arena_unref(w->arena);
+    w->arena = NULL;
+}
+
 static int start_process(struct engine *w, struct err *e) {
     int theirs = -1, rc = -1;
     const char *argv[] = {w->program, "worker", NULL};
@@ -282,17 +262,20 @@ static int start_process(struct engine *w, struct err *e) {
     w->progress = 0;
     w->blamed = false;
     if (open_link(w, &theirs, e)) goto out;
+    struct err why;
+    w->arena = arena_new(&why);
+    if (!w->arena) log_warn("'%s' cannot send or receive KV rows: %s", w->options.model_name, why.msg);
     struct process_files files = {.third = theirs, .output = -1, .setting = spin_setting()};
+    if (w->arena) files.fourth = arena_fd(w->arena);
     if (process_start(&w->pid, argv, &files, e)) goto out;
     rc = 0;
     schedule(w->stall, w->timing.stall);
-    if (send_message(w, load_encode(&w->options)))
+    if (engine_send(w, load_encode(&w->options)))
         process_signal(w->pid, SIGKILL); // out of memory: tried again like any death
 out:
     if (theirs >= 0) close(theirs);
     if (rc) {
-        link_free(w->link);
-        w->link = NULL;
+        close_process(w);
         w->pid = 0;
     }
     return rc;
@@ -303,7 +286,7 @@ static void release(struct engine *w) {
     if (w->retry) event_free(w->retry);
     if (w->kill) event_free(w->kill);
     if (w->stall) event_free(w->stall);
-    link_free(w->link);
+    close_process(w);
     free(w);
 }
 
@@ -330,8 +313,7 @@ static void process_ended(struct engine *w, int status) {
     char how[64];
     w->pid = 0; // first: it is reaped, and must not be signalled any more
     if (w->link) link_drain(w->link);
-    link_free(w->link);
-    w->link = NULL;
+    close_process(w);
     w->stats = (struct worker_stats){0};
     event_del(w->kill);
     event_del(w->stall);
@@ -509,6 +491,11 @@ int engine_submit(struct engine *w, const struct gen_request *r, const struct ge
 void engine_cancel(struct engine *w, uint64_t id) {
     struct request *r = request_find(w, id);
     if (!r) return;
-    if (r->sent) send_message(w, json_pack("{s:s, s:I}", "t", "cancel", "id", (json_int_t)id));
-    request_drop(w, r);
+    if (r->sent) engine_send(w, json_pack("{s:s, s:I}", "t", "cancel", "id", (json_int_t)id));
+    if (!r->n_slots) {
+        request_drop(w, r);
+        return;
+    }
+    r->gone = true;
+    w->n_requests--;
 }

@@ -55,8 +55,18 @@ static json_t *hear(void) {
     }
 }
 
+static const struct kv_shape fake_kv = {.form = KV_ROWS,
+                                        .dtype = KV_F16,
+                                        .layers = 2,
+                                        .unit = 8,
+                                        .width = {32, 32},
+                                        .head = 16,
+                                        .cell = 12,
+                                        .middle = 8,
+                                        .plane = 12};
+
 static void say_ready(void) {
-    struct worker_info info = {.arch = "fake", .parallel = 2, .ctx = 100};
+    struct worker_info info = {.arch = "fake", .parallel = 2, .ctx = 100, .kv = fake_kv};
     const char *spin = env_get("GOMP_SPINCOUNT");
     snprintf(info.description, sizeof info.description, "spin %s", spin ? spin : "as usual");
     say(info_encode(&info));

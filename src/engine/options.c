@@ -16,4 +16,5 @@ void engine_options_of(struct engine_options *o, const struct settings *s, const
     o->threads = s->threads;
     o->chunk = s->chunk;
     o->step_ms = s->step_ms;
+    o->kv_buffer = s->kv_buffer;
 }

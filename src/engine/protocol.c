@@ -122,7 +122,10 @@ static const struct member info_members[] = {MEMBER(worker_info, TEXT, arch),
                                              MEMBER(worker_info, I32, threads),
                                              MEMBER(worker_info, I32, chunk),
                                              MEMBER(worker_info, I32, layers),
-                                             MEMBER(worker_info, I32, vocab)};
+                                             MEMBER(worker_info, I32, vocab),
+                                             MEMBER(worker_info, TEXT, contract),
+                                             MEMBER(worker_info, TEXT, weights),
+                                             MEMBER(worker_info, TEXT, kv_why)};
 
 static const struct member stats_members[] = {
     MEMBER(worker_stats, I64, cells_used),     MEMBER(worker_stats, I64, cells_total),
@@ -138,10 +141,17 @@ int load_decode(const json_t *msg, struct engine_options *o, struct err *e) {
     memset(o, 0, sizeof *o);
     return flat_decode(msg, options_members, COUNT(options_members), o, e);
 }
-json_t *info_encode(const struct worker_info *i) { return flat_encode("ready", info_members, COUNT(info_members), i); }
+json_t *info_encode(const struct worker_info *i) {
+    json_t *o = flat_encode("ready", info_members, COUNT(info_members), i);
+    if (!o || !json_object_set_new(o, "kv", kv_shape_encode(&i->kv))) return o;
+    json_decref(o);
+    return NULL;
+}
 int info_decode(const json_t *msg, struct worker_info *i, struct err *e) {
+    json_t *kv = NULL;
     memset(i, 0, sizeof *i);
-    return flat_decode(msg, info_members, COUNT(info_members), i, e);
+    if (flat_decode(msg, info_members, COUNT(info_members), i, e) || json_get_object(msg, "kv", &kv, e)) return -1;
+    return kv_shape_decode(kv, &i->kv, e);
 }
 json_t *stats_encode(const struct worker_stats *s) {
     return flat_encode("stats", stats_members, COUNT(stats_members), s);
@@ -167,14 +177,15 @@ static json_t *bias_encode(const struct sampling *s) {
 
 json_t *gen_encode(uint64_t id, const struct gen_request *r) {
     const struct sampling *s = &r->sampling;
-    return json_pack("{s:s, s:I, s:i, s:O, s:O?, s:I, s:o, s:b, s:b, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:i, s:I, s:o}",
+    return json_pack("{s:s, s:I, s:i, s:O, s:O?, s:I, s:o, s:b, s:b, s:b, s:b, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:i, "
+                     "s:I, s:o}",
                      "t", "gen", "id", (json_int_t)id, "kind", (int)r->kind, "prompt", r->prompt, "template_args",
                      r->template_args, "max_tokens", (json_int_t)r->max_tokens, "stop", stops_encode(r), "ignore_eos",
-                     r->ignore_eos, "echo", r->echo_prompt, "temperature", (double)s->temperature, "top_k",
-                     (int)s->top_k, "top_p", (double)s->top_p, "min_p", (double)s->min_p, "repeat_penalty",
-                     (double)s->repeat_penalty, "presence_penalty", (double)s->presence_penalty, "frequency_penalty",
-                     (double)s->frequency_penalty, "penalty_last_n", (int)s->penalty_last_n, "seed",
-                     (json_int_t)s->seed, "bias", bias_encode(s));
+                     r->ignore_eos, "echo", r->echo_prompt, "hold", r->hold, "show_tokens", r->show_tokens,
+                     "temperature", (double)s->temperature, "top_k", (int)s->top_k, "top_p", (double)s->top_p, "min_p",
+                     (double)s->min_p, "repeat_penalty", (double)s->repeat_penalty, "presence_penalty",
+                     (double)s->presence_penalty, "frequency_penalty", (double)s->frequency_penalty, "penalty_last_n",
+                     (int)s->penalty_last_n, "seed", (json_int_t)s->seed, "bias", bias_encode(s));
 }
 
 static int float_get(const json_t *msg, const char *name, float *out, struct err *e) {
@@ -239,19 +250,11 @@ static int sampling_decode(const json_t *msg, struct sampling *s, struct err *e)
     return 0;
 }
 
-static int id_decode(const json_t *msg, uint64_t *id, struct err *e) {
-    int64_t v = 0;
-    if (json_get_int(msg, "id", 1, INT64_MAX, &v, e)) return -1;
-    if (!v) return err_param(e, "id", "'id' is missing");
-    *id = (uint64_t)v;
-    return 0;
-}
-
 int gen_decode(const json_t *msg, uint64_t *id, struct gen_request *r, struct err *e) {
     static const json_type wanted[] = {JSON_STRING, JSON_ARRAY, JSON_ARRAY};
     int64_t kind = -1;
     gen_request_init(r);
-    if (id_decode(msg, id, e) || json_get_int(msg, "kind", PROMPT_TEXT, PROMPT_CHAT, &kind, e)) return -1;
+    if (message_id(msg, id, e) || json_get_int(msg, "kind", PROMPT_TEXT, PROMPT_CHAT, &kind, e)) return -1;
     if (kind < 0) return err_param(e, "kind", "'kind' is missing");
     r->kind = (enum prompt_kind)kind;
     json_t *prompt = json_object_get(msg, "prompt"), *args = NULL;
@@ -260,7 +263,8 @@ int gen_decode(const json_t *msg, uint64_t *id, struct gen_request *r, struct er
     r->prompt = json_incref(prompt);
     r->template_args = json_incref(args);
     if (json_get_int(msg, "max_tokens", -1, INT32_MAX, &r->max_tokens, e) ||
-        json_get_bool(msg, "ignore_eos", &r->ignore_eos, e) || json_get_bool(msg, "echo", &r->echo_prompt, e))
+        json_get_bool(msg, "ignore_eos", &r->ignore_eos, e) || json_get_bool(msg, "echo", &r->echo_prompt, e) ||
+        json_get_bool(msg, "hold", &r->hold, e) || json_get_bool(msg, "show_tokens", &r->show_tokens, e))
         return -1;
     return stops_decode(msg, r, e) || sampling_decode(msg, &r->sampling, e) ? -1 : 0;
 }

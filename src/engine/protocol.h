@@ -28,7 +28,8 @@
 //   {"t":"pause","id":N}
 //   {"t":"install","id":N,"slot":n,"offset":N,"first":p,"count":n}
 // "gen" may hold "hold" and "show_tokens"; then "begin" has "tokens":[..], and entries of "tokens" a fourth element,
-// the id, one entry per token. "begin" has "cached".
+// the id, one entry per token. "begin" has "cached". A sequence's "rows" come before the "paused" or "end" that follows
+// them; nothing of it comes after its "end" or "error".
 // Every "gen" is answered by exactly one "end" or "error" (also after "cancel"), unless the worker dies.
 // "text" is valid UTF-8, never split inside a character, never part of a stop string.
 #pragma once
@@ -51,11 +52,28 @@ struct worker_info {
     char contract[65]; // architecture, shapes, rope parameters, tokenizer (all metadata that computing depends on)
     char weights[65];  // the tensors' bytes
     struct kv_shape kv;
+    char kv_why[128]; // why its rows cannot be streamed (form KV_OPAQUE), "" where they can
 };
 
 struct kv_rows { // of one layer, K or V
     int32_t layer, first, count, block;
     enum kv_kind kind;
+};
+
+enum order_kind { ORDER_GO, ORDER_EXPORT, ORDER_CREDIT, ORDER_PAUSE, ORDER_INSTALL, ORDER_KINDS };
+struct order { // what a sequence that moves is to do
+    enum order_kind kind;
+    int32_t *generated, n; // go; owned
+    int32_t from;          // go: -1 = at once
+    int32_t first;         // export (-1 = none any more), install
+    int32_t units;         // export, credit
+    int32_t count, slot;   // install
+    int64_t offset;        // install
+};
+
+struct arena_info {
+    int64_t bytes, block_bytes;
+    int32_t blocks;
 };
 
 struct worker_stats {
@@ -95,3 +113,31 @@ int result_decode(const json_t *msg, struct gen_result *r, struct err *e) MUST_U
 
 json_t *error_encode(uint64_t id, const struct err *why); // "error", or "failed" where id is 0
 int error_decode(const json_t *msg, struct err *why, struct err *e) MUST_USE;
+
+json_t *begin_encode(uint64_t id, const struct gen_begin *b);
+// *tokens, where there are any, are malloc'd, and b borrows them; prompt_text borrows from msg.
+int begin_decode(const json_t *msg, struct gen_begin *b, int32_t **tokens, struct err *e) MUST_USE;
+
+// ---- messages of sequences that move (protocol_kv.c)
+int message_id(const json_t *msg, uint64_t *id, struct err *e) MUST_USE;
+
+json_t *kv_shape_encode(const struct kv_shape *s);
+int kv_shape_decode(const json_t *o, struct kv_shape *s,
+                    struct err *e) MUST_USE; // only shapes that kv_shape_check takes
+
+int order_kind_of(const char *type); // -1: this message is none
+json_t *order_encode(uint64_t id, const struct order *o);
+int order_decode(const json_t *msg, uint64_t *id, struct order *o, struct err *e) MUST_USE; // o: order_free on success
+void order_free(struct order *o);
+
+json_t *arena_encode(const struct arena_info *a);
+int arena_decode(const json_t *msg, struct arena_info *a, struct err *e) MUST_USE;
+
+json_t *rows_encode(uint64_t id, const struct kv_rows *r, int32_t n);
+// One item of "d": its rows lie within the shape and below position `cells`; whether the block is one, the arena says.
+int rows_decode(const json_t *item, const struct kv_shape *s, int32_t cells, struct kv_rows *r, struct err *e) MUST_USE;
+
+json_t *installed_encode(uint64_t id, int32_t upto, int32_t slot);
+int installed_decode(const json_t *msg, int32_t *upto, int32_t *slot, struct err *e) MUST_USE;
+json_t *paused_encode(uint64_t id, int32_t tokens, int32_t past);
+int paused_decode(const json_t *msg, int32_t *tokens, int32_t *past, struct err *e) MUST_USE;

@@ -110,6 +110,16 @@ static void bad_requests(void **state) {
     }
 }
 
+static const struct kv_shape shape = {.form = KV_ROWS,
+                                      .dtype = KV_Q8_0,
+                                      .layers = 2,
+                                      .unit = 8,
+                                      .width = {64, 32},
+                                      .head = 16,
+                                      .cell = 12,
+                                      .middle = 8,
+                                      .plane = 12};
+
 static void flat_structs(void **state) {
     (void)state;
     struct err e;
@@ -119,7 +129,7 @@ static void flat_structs(void **state) {
                                .gpu_layers = -1,
                                .kv_type = "q8_0"},
                           o2;
-    struct worker_info i = {.arch = "llama", .n_params = 1ll << 40, .ctx = 4096, .vocab = 32000}, i2;
+    struct worker_info i = {.arch = "llama", .n_params = 1ll << 40, .ctx = 4096, .vocab = 32000, .kv = shape}, i2;
     struct worker_stats s = {.cells_used = 5, .busy_ns = 1ll << 50}, s2;
     json_t *msg = through_frame(load_encode(&o), 50);
     assert_int_equal(load_decode(msg, &o2, &e), 0);
