@@ -144,6 +144,7 @@ static void fill_info(struct model *m, const struct engine_options *o, const str
     i->chunk = sizes->chunk;
     i->layers = llama_model_n_layer(m->weights);
     i->vocab = llama_vocab_n_tokens(m->vocab);
+    i->kv.form = KV_OPAQUE;
 }
 
 int model_load(struct model *m, const struct engine_options *o, bool (*progress)(float fraction, void *arg), void *arg,
