@@ -13,6 +13,11 @@
         .name = #field, .type = SETTING_TEXT, .offset = offsetof(struct settings, field), .value = def,                \
         .placeholder = place, .help = text                                                                             \
     }
+#define LIST(field, one, place, text)                                                                                  \
+    {                                                                                                                  \
+        .name = #field, .flag = one, .type = SETTING_LIST, .offset = offsetof(struct settings, field), .value = "",    \
+        .placeholder = place, .help = text                                                                             \
+    }
 #define NUMBER(field, def, lo, hi, text)                                                                               \
     {                                                                                                                  \
         .name = #field, .type = SETTING_INT, .offset = offsetof(struct settings, field), .value = def, .min = lo,      \
@@ -29,6 +34,9 @@ const struct setting settings_table[] = {
     TEXT(model, "", "MODEL", "model to load when the daemon starts"),
     CHOICE(log_level, "info", "error|warn|info|debug", "how much the daemon says"),
     NUMBER(max_models, "3", 1, LIMIT_LOADED_MODELS, "models kept loaded at the same time"),
+    TEXT(cluster, "0.0.0.0:7421", "HOST:PORT", "where other nodes of this one's cluster connect (off: nowhere)"),
+    TEXT(name, "", "NAME", "this node's name in a cluster (the host's if empty)"),
+    LIST(peers, "peer", "HOST:PORT", "where another node of the cluster may be; may be repeated"),
     NUMBER(ctx, "0", 0, 16777216, "tokens one sequence may hold (0: the model's own, as far as memory allows)"),
     NUMBER(kv_cells, "0", 0, 16777216, "tokens the KV cache holds for all sequences together (0: from memory)"),
     NUMBER(parallel, "8", 1, LIMIT_PARALLEL, "sequences computed at the same time"),
@@ -51,7 +59,9 @@ static bool same_name(const char *a, const char *b) {
 
 const struct setting *settings_find(const char *name) {
     for (size_t i = 0; i < settings_count; i++)
-        if (same_name(settings_table[i].name, name)) return &settings_table[i];
+        if (same_name(settings_table[i].name, name) ||
+            (settings_table[i].flag && same_name(settings_table[i].flag, name)))
+            return &settings_table[i];
     return NULL;
 }
 
@@ -79,6 +89,7 @@ static int assign(struct settings *s, const struct setting *one, const char *val
         if (!is_choice(one->choices, value))
             return err_param(e, one->name, "%s must be one of %s, not '%.40s'", one->name, one->choices, value);
         break;
+    case SETTING_LIST:
     case SETTING_TEXT:
         if (strlen(value) >= SETTING_SIZE)
             return err_param(e, one->name, "%s is longer than %d bytes", one->name, SETTING_SIZE - 1);
@@ -91,8 +102,14 @@ static int assign(struct settings *s, const struct setting *one, const char *val
 int settings_set(struct settings *s, const char *name, const char *value, enum setting_origin from, struct err *e) {
     const struct setting *one = settings_find(name);
     if (!one) return err_param(e, name, "unknown setting '%.60s': see `nebulus config show`", name);
+    enum setting_origin *origin = &s->origin[one - settings_table];
+    char longer[2 * SETTING_SIZE];
+    if (one->type == SETTING_LIST && from == FROM_FLAG && *origin == FROM_FLAG && strlen(value) < SETTING_SIZE) {
+        snprintf(longer, sizeof longer, "%s,%s", (char *)s + one->offset, value);
+        value = longer;
+    }
     if (assign(s, one, value, e)) return -1;
-    s->origin[one - settings_table] = from;
+    *origin = from;
     return 0;
 }
 

@@ -9,13 +9,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum setting_type { SETTING_TEXT, SETTING_INT, SETTING_CHOICE };
+enum setting_type { SETTING_TEXT, SETTING_INT, SETTING_CHOICE, SETTING_LIST };
 enum setting_origin { FROM_DEFAULT, FROM_FILE, FROM_ENV, FROM_FLAG };
 
 struct setting {
     const char *name; // with underscores; flags show them as dashes
+    const char *flag; // where the flag is called otherwise, or NULL
     enum setting_type type;
-    size_t offset;           // in struct settings: char[SETTING_SIZE] for text and choices, long for numbers
+    size_t offset;           // in struct settings: long for numbers, char[SETTING_SIZE] for everything else
     const char *value;       // the default, as text
     long min, max;           // numbers
     const char *choices;     // "f16|q8_0"
@@ -31,6 +32,9 @@ struct settings {
     char model[SETTING_SIZE];     // model to load at start, name or path; "" = none
     char log_level[SETTING_SIZE]; // error|warn|info|debug
     long max_models;              // workers kept loaded; the least recently used idle one makes room
+    char cluster[SETTING_SIZE];   // HOST:PORT for other nodes, used by members only; "" or "off" = none may connect
+    char name[SETTING_SIZE];      // of this node; "" = the host's
+    char peers[SETTING_SIZE];     // HOST:PORT, separated by commas: where members may be, beside the roster's word
     // worker; 0 or -1 = choose from the machine and the model
     long ctx;                                  // tokens one sequence may hold; 0 = the model's, as far as memory allows
     long kv_cells;                             // tokens of all sequences together; 0 = from memory
@@ -59,7 +63,8 @@ int settings_load(struct settings *s, const struct paths *p, struct err *e) MUST
 // `config check FILE` and the fuzzer.
 int settings_read_text(struct settings *s, const char *text, const char *file, struct err *e) MUST_USE;
 
-// Sets one by its name (dashes or underscores). err.param names it.
+// Sets one by its name (dashes or underscores) or flag. A list's flag may be given several times: each adds to it.
+// err.param names it.
 int settings_set(struct settings *s, const char *name, const char *value, enum setting_origin from,
                  struct err *e) MUST_USE;
 

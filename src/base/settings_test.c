@@ -200,8 +200,29 @@ static void test_set(void **state) {
     assert_int_equal(origin_of(&s, "kv_type"), FROM_DEFAULT);
 }
 
+static void test_lists(void **state) {
+    (void)state;
+    struct settings s;
+    struct err e;
+    char many[SETTING_SIZE + 10];
+    settings_defaults(&s);
+    assert_int_equal(settings_set(&s, "peers", "from-file:1, b:2", FROM_FILE, &e), 0);
+    assert_int_equal(settings_set(&s, "peer", "a:1", FROM_FLAG, &e), 0); // a flag comes in place of the file's
+    assert_string_equal(s.peers, "a:1");
+    assert_int_equal(settings_set(&s, "peer", "b:2", FROM_FLAG, &e), 0); // and another one beside it
+    assert_string_equal(s.peers, "a:1,b:2");
+    assert_ptr_equal(settings_find("peer"), settings_find("peers"));
+    memset(many, 'x', sizeof many - 1);
+    many[sizeof many - 1] = 0;
+    assert_int_equal(settings_set(&s, "peer", many, FROM_FLAG, &e), -1);
+    many[SETTING_SIZE - 5] = 0;
+    assert_int_equal(settings_set(&s, "peer", many, FROM_FLAG, &e), -1); // too long together
+    assert_string_equal(s.peers, "a:1,b:2");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lists),
         cmocka_unit_test(test_defaults_are_consistent),
         cmocka_unit_test(test_precedence),
         cmocka_unit_test(test_missing_file_is_fine),

@@ -9,17 +9,24 @@
 
 enum { NEAREST_BYTES = 40 }; // longer words are not compared
 
+static bool is_of_a_lasting_daemon(const struct setting *one) {
+    static const char *const names[] = {"model", "max_models", "cluster", "name", "peers"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(one->name, names[i])) return true;
+    return false;
+}
+
 bool settings_use_has(enum settings_use use, const struct setting *one) {
     switch (use) {
     case SETTINGS_ALL: return true;
-    case SETTINGS_RUN: return strcmp(one->name, "model") != 0 && strcmp(one->name, "max_models") != 0;
+    case SETTINGS_RUN: return !is_of_a_lasting_daemon(one);
     case SETTINGS_API: return !strcmp(one->name, "api");
     default: return false;
     }
 }
 
 void setting_flag_name(const struct setting *one, char out[64]) {
-    snprintf(out, 64, "%s", one->name);
+    snprintf(out, 64, "%s", one->flag ? one->flag : one->name);
     for (char *p = out; *p; p++)
         if (*p == '_') *p = '-';
 }
