@@ -1,0 +1,767 @@
+// Every event at every moment, against the orders that must follow.
+#include "base/buf.h"
+#include "serve/flow.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { A, B, C, PROMPT = 5 };
+
+static struct buf orders;   // what was ordered since the last expect(), "; " after each
+static const char *refused; // the order that fails at once
+static enum err_code refusal;
+
+static void note_tokens(const int32_t *tokens, int32_t n) {
+    assert_true(!n == !tokens);
+    for (int32_t i = 0; i < n; i++) buf_printf(&orders, "%s%d", i ? "," : " ", (int)tokens[i]);
+}
+
+static int answer(const char *order, struct err *e) {
+    buf_puts(&orders, "; ");
+    return refused && !strcmp(refused, order) ? err_set(e, refusal, "refused %s", order) : 0;
+}
+
+static int on_open(void *io, int place, const int32_t *prompt, int32_t n, int source, struct err *e) {
+    (void)io;
+    buf_printf(&orders, "open %c", 'A' + place);
+    note_tokens(prompt, n);
+    if (source >= 0) buf_printf(&orders, " rows of %c", 'A' + source);
+    return answer("open", e);
+}
+
+static int on_stream(void *io, int from, int to, int32_t first, struct err *e) {
+    (void)io;
+    buf_printf(&orders, "stream %c%c %d", 'A' + from, 'A' + to, (int)first);
+    return answer("stream", e);
+}
+
+static void on_cut(void *io, int from) {
+    (void)io;
+    buf_printf(&orders, "cut %c; ", 'A' + from);
+}
+
+static int on_start(void *io, int place, const int32_t *generated, int32_t n, int32_t from, struct err *e) {
+    (void)io;
+    buf_printf(&orders, "start %c", 'A' + place);
+    note_tokens(generated, n);
+    if (from >= 0) buf_printf(&orders, " from %d", (int)from);
+    return answer("start", e);
+}
+
+static int on_pause(void *io, int place, struct err *e) {
+    (void)io;
+    buf_printf(&orders, "pause %c", 'A' + place);
+    return answer("pause", e);
+}
+
+static void on_drop(void *io, int place) {
+    (void)io;
+    buf_printf(&orders, "drop %c; ", 'A' + place);
+}
+
+static void on_timer(void *io, long ms) {
+    (void)io;
+    buf_printf(&orders, "timer %ld; ", ms);
+}
+
+static void on_begin(void *io, const struct gen_begin *b) {
+    (void)io;
+    buf_printf(&orders, "begin %d; ", (int)b->prompt_tokens);
+}
+
+static void on_text(void *io, const char *text, size_t len, int32_t tokens) {
+    (void)io;
+    buf_printf(&orders, "text %.*s %d; ", (int)len, text, (int)tokens);
+}
+
+static void on_end(void *io, const struct gen_result *r) {
+    (void)io;
+    buf_printf(&orders, "end %s %d/%d/%d; ", finish_name(r->finish), (int)r->prompt_tokens, (int)r->cached_tokens,
+               (int)r->completion_tokens);
+}
+
+static void on_fail(void *io, const struct err *why) {
+    (void)io;
+    buf_printf(&orders, "fail %s; ", err_name(why->code));
+}
+
+static struct flow *try_new(int prefill, int decode, bool zero_stall, struct err *e) {
+    static const struct flow_io io = {.open = on_open,
+                                      .stream = on_stream,
+                                      .cut = on_cut,
+                                      .start = on_start,
+                                      .pause = on_pause,
+                                      .drop = on_drop,
+                                      .timer = on_timer,
+                                      .begin = on_begin,
+                                      .text = on_text,
+                                      .end = on_end,
+                                      .fail = on_fail};
+    struct flow_plan p = {.prefill = prefill, .decode = decode, .zero_stall = zero_stall};
+    return flow_new(&p, &io, NULL, e);
+}
+
+static int setup(void **state) {
+    (void)state;
+    buf_init(&orders, 1 << 16);
+    refused = NULL;
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    buf_free(&orders);
+    return 0;
+}
+
+static void expect(const char *wanted) {
+    assert_string_equal(buf_str(&orders), wanted);
+    buf_clear(&orders);
+}
+
+static void forget(void) { buf_clear(&orders); }
+
+// ---------------------------------------------------------------- events
+static void opened(struct flow *f, int place, int32_t cached) {
+    static const int32_t prompt[PROMPT] = {11, 12, 13, 14, 15};
+    struct gen_begin b = {.prompt_tokens = PROMPT, .cached_tokens = cached, .tokens = prompt};
+    flow_opened(f, place, &b);
+}
+
+// Tokens first..last, as token ids 100 + number and texts "a", "b"...
+static void told(struct flow *f, int place, int32_t first, int32_t last) {
+    for (int32_t i = first; i <= last; i++) {
+        char text = (char)('a' + i - 1);
+        flow_text(f, place, &text, 1, i, 100 + i);
+    }
+}
+
+static void ended(struct flow *f, int place, int32_t completion) {
+    struct gen_result r = {.finish = FINISH_STOP, .prompt_tokens = 77, .completion_tokens = completion};
+    flow_ended(f, place, &r);
+}
+
+static void failed(struct flow *f, int place, enum err_code code) {
+    struct err why;
+    err_set(&why, code, "failed");
+    flow_failed(f, place, &why);
+}
+
+static void cut(struct flow *f, int to) {
+    struct err why;
+    err_set(&why, ERR_UNREACHABLE, "cut");
+    flow_cut(f, to, &why);
+}
+
+static struct flow *new_flow(int prefill, int decode, bool zero_stall) {
+    struct err e;
+    struct flow *f = try_new(prefill, decode, zero_stall, &e);
+    assert_non_null(f);
+    return f;
+}
+
+// A reads the prompt, B holds and gets rows.
+static struct flow *streaming(bool zero_stall) {
+    struct flow *f = new_flow(A, B, zero_stall);
+    opened(f, A, 0);
+    opened(f, B, 0);
+    forget();
+    return f;
+}
+
+// A has told two tokens and is to pause.
+static struct flow *pausing(void) {
+    struct flow *f = streaming(true);
+    told(f, A, 1, 2);
+    flow_installed(f, B, PROMPT);
+    forget();
+    return f;
+}
+
+// B has been started after token 2, and lacks row PROMPT.
+static struct flow *waiting(void) {
+    struct flow *f = pausing();
+    flow_paused(f, A, 2, PROMPT + 1);
+    forget();
+    return f;
+}
+
+// B has told tokens 3 and 4; A stands by.
+static struct flow *decoding(void) {
+    struct flow *f = waiting();
+    flow_installed(f, B, PROMPT + 1);
+    told(f, B, 3, 4);
+    forget();
+    return f;
+}
+
+static void finish(struct flow *f, const char *last_orders) {
+    flow_free(f);
+    expect(last_orders);
+}
+
+// ---------------------------------------------------------------- the usual course
+static void test_one_place(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, A, true);
+    expect("open A; ");
+    assert_int_equal(flow_speaker(f), A);
+    opened(f, A, 3);
+    expect("begin 5; start A; ");
+    told(f, A, 1, 2);
+    expect("text a 1; text b 2; ");
+    ended(f, A, 3); // the last token has no text
+    expect("end stop 5/3/3; ");
+    assert_int_equal(flow_speaker(f), -1);
+    told(f, A, 3, 3);
+    opened(f, A, 0);
+    failed(f, A, ERR_WORKER);
+    flow_time(f);
+    finish(f, "");
+}
+
+static void test_two_places(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, B, true);
+    opened(f, A, 1);
+    expect("open A; begin 5; timer 300; open B 11,12,13,14,15 rows of A; ");
+    opened(f, B, 2);
+    expect("timer 0; stream AB 2; start A; ");
+    flow_installed(f, B, 4);
+    told(f, A, 1, 1);
+    flow_installed(f, B, 4);
+    expect("text a 1; ");
+    flow_installed(f, B, 5);
+    expect("timer 10000; pause A; ");
+    told(f, A, 2, 2); // it was computed already
+    assert_int_equal(flow_speaker(f), A);
+    flow_paused(f, A, 2, 6);
+    assert_int_equal(flow_speaker(f), B);
+    expect("text b 2; timer 10000; start B 101,102 from 6; ");
+    flow_installed(f, B, 6);
+    expect("timer 0; ");
+    told(f, B, 3, 4);
+    expect("text c 3; cut A; text d 4; ");
+    ended(f, B, 4);
+    expect("drop A; end stop 5/1/4; ");
+    finish(f, "");
+}
+
+static void test_prefill_is_ahead(void **state) {
+    (void)state;
+    struct flow *f = streaming(true);
+    flow_installed(f, B, PROMPT - 1);
+    told(f, A, 1, FLOW_BEHIND + 2);
+    forget();
+    flow_installed(f, B, PROMPT); // lacks one row too many
+    expect("");
+    flow_installed(f, B, PROMPT + 1);
+    expect("timer 10000; pause A; ");
+    flow_paused(f, A, FLOW_BEHIND + 2, PROMPT + FLOW_BEHIND + 1);
+    flow_installed(f, B, PROMPT + FLOW_BEHIND + 1); // all of them
+    expect("timer 10000; start B 101,102,103,104,105,106 from 10; timer 0; ");
+    finish(f, "cut A; drop A; drop B; ");
+}
+
+static void test_paused_after_the_first_token(void **state) {
+    (void)state;
+    struct flow *f = streaming(false);
+    flow_installed(f, B, 1);
+    expect("");
+    told(f, A, 1, 1);
+    expect("text a 1; timer 10000; pause A; ");
+    flow_paused(f, A, 1, PROMPT);
+    expect("timer 10000; start B 101 from 5; ");
+    finish(f, "timer 0; cut A; drop A; drop B; ");
+}
+
+static void test_ends_while_pausing(void **state) {
+    (void)state;
+    struct flow *f = pausing();
+    told(f, A, 3, 3);
+    ended(f, A, 3);
+    expect("text c 3; timer 0; drop B; end stop 5/0/3; ");
+    flow_paused(f, A, 3, 7);
+    finish(f, "");
+}
+
+// ---------------------------------------------------------------- the decode place
+static void test_decode_place_is_late(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, B, true);
+    opened(f, A, 0);
+    forget();
+    flow_time(f);
+    expect("drop B; start A; ");
+    told(f, A, 1, 2);
+    forget();
+    failed(f, A, ERR_UNREACHABLE); // it may be in time now
+    expect("open B 11,12,13,14,15; ");
+    opened(f, B, 0);
+    expect("start B 101,102; ");
+    finish(f, "drop B; ");
+}
+
+static void test_decode_place_is_full(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, B, true);
+    opened(f, A, 0);
+    forget();
+    failed(f, B, ERR_BUSY);
+    expect("timer 0; start A; ");
+    told(f, A, 1, 1);
+    failed(f, A, ERR_INTERNAL); // B may have room now; A is not asked again
+    expect("text a 1; open B 11,12,13,14,15; ");
+    failed(f, B, ERR_BUSY);
+    expect("timer 250; ");
+    flow_time(f);
+    expect("open B 11,12,13,14,15; ");
+    finish(f, "drop B; ");
+}
+
+static void test_decode_place_cannot_be_asked(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, B, true);
+    refused = "open";
+    refusal = ERR_UNREACHABLE;
+    opened(f, A, 0);
+    expect("open A; begin 5; timer 300; open B 11,12,13,14,15 rows of A; timer 0; start A; ");
+    finish(f, "drop A; ");
+}
+
+static void test_stream_cannot_begin(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, B, true);
+    opened(f, A, 0);
+    forget();
+    refused = "stream";
+    opened(f, B, 0);
+    expect("timer 0; stream AB 0; cut A; drop B; start A; ");
+    finish(f, "drop A; ");
+}
+
+static void test_decode_place_fails(void **state) {
+    (void)state;
+    struct flow *f = streaming(true);
+    failed(f, B, ERR_WORKER);
+    told(f, A, 1, 1);
+    expect("cut A; text a 1; ");
+    finish(f, "drop A; ");
+
+    f = pausing();
+    failed(f, B, ERR_WORKER);
+    expect("cut A; timer 0; ");
+    told(f, A, 3, 3);
+    flow_paused(f, A, 3, 7);
+    expect("text c 3; start A; ");
+    finish(f, "drop A; ");
+
+    f = waiting();
+    failed(f, B, ERR_WORKER);
+    expect("cut A; timer 0; start A; ");
+    assert_int_equal(flow_speaker(f), A);
+    finish(f, "drop A; ");
+
+    f = decoding();
+    failed(f, B, ERR_WORKER);
+    expect("start A 103,104; ");
+    told(f, A, 5, 5);
+    failed(f, A, ERR_WORKER); // B has been gone for longer
+    expect("text e 5; open B 11,12,13,14,15; ");
+    finish(f, "drop B; ");
+}
+
+static void test_decode_place_cannot_start(void **state) {
+    (void)state;
+    struct flow *f = pausing();
+    refused = "start";
+    refusal = ERR_UNREACHABLE;
+    flow_paused(f, A, 2, PROMPT); // A cannot go on either, and failed later
+    expect("timer 0; start B 101,102 from 5; drop B; cut A; start A; drop A; open B 11,12,13,14,15; ");
+    finish(f, "drop B; ");
+}
+
+// ---------------------------------------------------------------- the prefill place
+static void test_prefill_place_fails(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, B, true); // nobody knows the tokens yet
+    forget();
+    failed(f, A, ERR_WORKER);
+    expect("open B; ");
+    opened(f, B, 0);
+    expect("begin 5; start B; ");
+    finish(f, "drop B; ");
+
+    f = new_flow(A, B, true);
+    opened(f, A, 0);
+    forget();
+    failed(f, A, ERR_WORKER);
+    expect("timer 0; "); // B is being opened
+    opened(f, B, 0);
+    expect("start B; ");
+    finish(f, "drop B; ");
+
+    f = streaming(true);
+    flow_installed(f, B, 3);
+    told(f, A, 1, 1);
+    forget();
+    failed(f, A, ERR_WORKER);
+    expect("start B 101; ");
+    finish(f, "drop B; ");
+
+    f = pausing();
+    failed(f, A, ERR_WORKER);
+    expect("timer 0; start B 101,102; ");
+    finish(f, "drop B; ");
+}
+
+static void test_prefill_place_fails_after_the_hand_over(void **state) {
+    (void)state;
+    struct flow *f = waiting();
+    failed(f, A, ERR_WORKER); // its last rows never come
+    expect("timer 0; start B; ");
+    told(f, B, 3, 3);
+    expect("text c 3; ");
+    finish(f, "drop B; ");
+
+    f = waiting();
+    flow_installed(f, B, PROMPT + 1);
+    forget();
+    failed(f, A, ERR_WORKER);
+    expect("");
+    finish(f, "drop B; ");
+
+    f = decoding();
+    failed(f, A, ERR_WORKER);
+    expect("");
+    failed(f, B, ERR_UNREACHABLE);
+    expect("open A 11,12,13,14,15; ");
+    opened(f, A, 2);
+    expect("start A 101,102,103,104; ");
+    finish(f, "drop A; ");
+}
+
+static void test_pause_cannot_be_ordered(void **state) {
+    (void)state;
+    struct flow *f = streaming(true);
+    told(f, A, 1, 1);
+    forget();
+    refused = "pause";
+    refusal = ERR_UNREACHABLE;
+    flow_installed(f, B, PROMPT);
+    expect("timer 10000; pause A; drop A; timer 0; start B 101; ");
+    finish(f, "drop B; ");
+}
+
+// ---------------------------------------------------------------- the stream
+static void test_stream_is_cut(void **state) {
+    (void)state;
+    struct flow *f = streaming(true);
+    cut(f, A); // not its end
+    expect("");
+    cut(f, B);
+    expect("cut A; drop B; ");
+    finish(f, "drop A; ");
+
+    f = pausing();
+    cut(f, B);
+    expect("cut A; drop B; timer 0; ");
+    flow_paused(f, A, 2, 6);
+    expect("start A; ");
+    finish(f, "drop A; ");
+
+    f = waiting();
+    cut(f, B);
+    expect("cut A; drop B; timer 0; start A; ");
+    finish(f, "drop A; ");
+
+    f = waiting();
+    flow_installed(f, B, PROMPT + 1);
+    forget();
+    cut(f, B); // nothing was missing
+    expect("cut A; ");
+    told(f, B, 3, 3);
+    cut(f, B);
+    expect("text c 3; ");
+    finish(f, "drop A; drop B; ");
+}
+
+static void test_stream_stalls(void **state) {
+    (void)state;
+    struct flow *f = pausing();
+    flow_time(f);
+    expect("cut A; drop B; ");
+    flow_paused(f, A, 2, 6);
+    expect("start A; ");
+    finish(f, "drop A; ");
+
+    f = waiting();
+    flow_time(f);
+    expect("cut A; drop B; start A; ");
+    told(f, A, 3, 3);
+    failed(f, A, ERR_WORKER);
+    expect("text c 3; open B 11,12,13,14,15; ");
+    finish(f, "drop B; ");
+}
+
+// ---------------------------------------------------------------- when no place is left
+static void test_retries(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, A, true);
+    opened(f, A, 0);
+    told(f, A, 1, 2);
+    forget();
+    failed(f, A, ERR_WORKER);
+    expect("open A 11,12,13,14,15; ");
+    opened(f, A, 4);
+    expect("start A 101,102; ");
+    told(f, A, 3, 3);
+    failed(f, A, ERR_WORKER);
+    expect("text c 3; timer 250; ");
+    failed(f, A, ERR_WORKER); // an echo
+    flow_time(f);
+    flow_time(f);
+    expect("open A 11,12,13,14,15; ");
+    failed(f, A, ERR_UNREACHABLE);
+    flow_time(f);
+    expect("timer 500; open A 11,12,13,14,15; ");
+    opened(f, A, 0);
+    failed(f, A, ERR_WORKER);
+    expect("start A 101,102,103; fail worker; ");
+    finish(f, "");
+}
+
+static void test_retry_that_cannot_be_asked(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, A, true);
+    opened(f, A, 0);
+    forget();
+    refused = "open";
+    refusal = ERR_UNREACHABLE;
+    failed(f, A, ERR_WORKER);
+    expect("open A 11,12,13,14,15; timer 250; ");
+    flow_time(f);
+    flow_time(f);
+    expect("open A 11,12,13,14,15; timer 500; open A 11,12,13,14,15; fail unreachable; ");
+    finish(f, "");
+}
+
+static void test_errors_of_the_request(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, B, true);
+    failed(f, A, ERR_INVALID);
+    expect("open A; fail invalid; ");
+    finish(f, "");
+
+    f = new_flow(A, B, true);
+    opened(f, A, 0);
+    forget();
+    failed(f, B, ERR_LIMIT); // only B is too small for it
+    expect("timer 0; start A; ");
+    failed(f, A, ERR_CANCELLED);
+    expect("fail cancelled; ");
+    finish(f, "");
+}
+
+static void test_nothing_can_be_opened(void **state) {
+    (void)state;
+    struct err e;
+    refused = "open";
+    refusal = ERR_BUSY;
+    assert_null(try_new(A, A, true, &e));
+    assert_int_equal(e.code, ERR_BUSY);
+    expect("open A; ");
+    refusal = ERR_UNREACHABLE;
+    assert_null(try_new(A, B, true, &e));
+    assert_int_equal(e.code, ERR_UNREACHABLE);
+    assert_string_equal(e.msg, "refused open");
+    expect("open A; open B; ");
+}
+
+static void test_full_everywhere(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, B, true);
+    failed(f, A, ERR_BUSY);
+    failed(f, B, ERR_BUSY);
+    expect("open A; open B; fail busy; ");
+    finish(f, "");
+}
+
+// ---------------------------------------------------------------- what is not to be believed
+static void test_strangers_are_not_heard(void **state) {
+    (void)state;
+    struct flow *f = streaming(true);
+    told(f, B, 1, 1); // it has not been started
+    told(f, C, 1, 1);
+    flow_paused(f, A, 0, 0);
+    opened(f, A, 0);
+    opened(f, C, 0);
+    failed(f, C, ERR_WORKER);
+    flow_installed(f, C, 99);
+    flow_time(f);
+    expect("");
+    told(f, A, 1, 1);
+    told(f, A, 1, 1);
+    expect("text a 1; ");
+    finish(f, "cut A; drop A; drop B; ");
+
+    f = decoding();
+    told(f, A, 5, 5); // it is paused
+    told(f, B, 4, 4); // told already
+    expect("");
+    finish(f, "drop A; drop B; ");
+}
+
+static void test_liars_are_expelled(void **state) {
+    (void)state;
+    struct flow *f = streaming(true);
+    told(f, A, 2, 2); // token 1 is missing
+    expect("drop A; start B; ");
+    finish(f, "drop B; ");
+
+    f = pausing();
+    flow_paused(f, A, 3, 7); // token 3 was not told
+    expect("drop A; timer 0; start B 101,102; ");
+    finish(f, "drop B; ");
+
+    f = pausing();
+    flow_paused(f, A, 2, 7); // the row of the newest token cannot be there
+    expect("drop A; timer 0; start B 101,102; ");
+    finish(f, "drop B; ");
+
+    f = waiting();
+    told(f, B, 3, 3); // from a sequence with a hole
+    expect("drop B; cut A; timer 0; start A; ");
+    ended(f, A, 1); // fewer than it has told
+    expect("open B 11,12,13,14,15; ");
+    finish(f, "drop B; ");
+
+    f = streaming(true);
+    ended(f, B, 0); // it was only held
+    expect("cut A; ");
+    finish(f, "drop A; ");
+
+    f = new_flow(A, B, true);
+    struct gen_begin none = {.prompt_tokens = 0};
+    flow_opened(f, A, &none);
+    expect("open A; drop A; open B; ");
+    finish(f, "drop B; ");
+}
+
+static void test_another_prompt(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, B, true);
+    opened(f, A, 0);
+    forget();
+    int32_t tokens[] = {11, 12};
+    struct gen_begin b = {.prompt_tokens = 2, .tokens = tokens};
+    flow_opened(f, B, &b);
+    expect("drop B; timer 0; start A; ");
+    finish(f, "drop A; ");
+}
+
+static void test_unknown_tokens(void **state) {
+    (void)state;
+    struct flow *f = streaming(true);
+    flow_text(f, A, "a", 1, 1, -1);
+    flow_installed(f, B, PROMPT);
+    expect("text a 1; "); // no hand-over
+    failed(f, A, ERR_WORKER);
+    expect("drop B; fail worker; ");
+    finish(f, "");
+
+    f = new_flow(A, B, true); // a prompt whose tokens are not told stays where it is
+    struct gen_begin b = {.prompt_tokens = 3};
+    flow_opened(f, A, &b);
+    expect("open A; begin 3; start A; ");
+    finish(f, "drop A; ");
+}
+
+// ---------------------------------------------------------------- moving
+static void test_move(void **state) {
+    (void)state;
+    struct err e;
+    struct flow *f = decoding();
+    assert_int_equal(flow_move(f, B, &e), -1);
+    assert_int_equal(e.code, ERR_INVALID);
+    assert_int_equal(flow_move(f, C, &e), 0);
+    expect("drop A; timer 300; open C 11,12,13,14,15 rows of B; ");
+    assert_int_equal(flow_move(f, A, &e), -1);
+    assert_int_equal(e.code, ERR_BUSY);
+    opened(f, C, 0);
+    told(f, B, 5, 5);
+    expect("timer 0; stream BC 0; text e 5; ");
+    flow_installed(f, C, PROMPT + 3);
+    flow_paused(f, B, 5, PROMPT + 4);
+    expect("timer 10000; pause B; timer 10000; start C 101,102,103,104,105 from 9; ");
+    flow_installed(f, C, PROMPT + 4);
+    told(f, C, 6, 6);
+    expect("timer 0; text f 6; cut B; drop B; ");
+    failed(f, C, ERR_WORKER); // B was left for good
+    expect("open C 11,12,13,14,15; ");
+    finish(f, "drop C; ");
+}
+
+static void test_move_fails(void **state) {
+    (void)state;
+    struct err e;
+    struct flow *f = new_flow(A, A, true);
+    assert_int_equal(flow_move(f, B, &e), -1);
+    assert_int_equal(e.code, ERR_BUSY);
+    opened(f, A, 0);
+    forget();
+    refused = "open";
+    refusal = ERR_UNREACHABLE;
+    assert_int_equal(flow_move(f, B, &e), -1);
+    assert_int_equal(e.code, ERR_UNREACHABLE);
+    expect("timer 300; open B 11,12,13,14,15 rows of A; timer 0; ");
+    refused = NULL;
+    assert_int_equal(flow_move(f, C, &e), 0);
+    opened(f, C, 0);
+    told(f, A, 1, 1);
+    forget();
+    failed(f, C, ERR_WORKER);
+    told(f, A, 2, 2);
+    expect("cut A; text b 2; ");
+    finish(f, "drop A; ");
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_one_place),
+        TEST(test_two_places),
+        TEST(test_prefill_is_ahead),
+        TEST(test_paused_after_the_first_token),
+        TEST(test_ends_while_pausing),
+        TEST(test_decode_place_is_late),
+        TEST(test_decode_place_is_full),
+        TEST(test_decode_place_cannot_be_asked),
+        TEST(test_stream_cannot_begin),
+        TEST(test_decode_place_fails),
+        TEST(test_decode_place_cannot_start),
+        TEST(test_prefill_place_fails),
+        TEST(test_prefill_place_fails_after_the_hand_over),
+        TEST(test_pause_cannot_be_ordered),
+        TEST(test_stream_is_cut),
+        TEST(test_stream_stalls),
+        TEST(test_retries),
+        TEST(test_retry_that_cannot_be_asked),
+        TEST(test_errors_of_the_request),
+        TEST(test_nothing_can_be_opened),
+        TEST(test_full_everywhere),
+        TEST(test_strangers_are_not_heard),
+        TEST(test_liars_are_expelled),
+        TEST(test_another_prompt),
+        TEST(test_unknown_tokens),
+        TEST(test_move),
+        TEST(test_move_fails),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
