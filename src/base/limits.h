@@ -52,6 +52,23 @@
 #define LIMIT_KV_STALL_SECONDS    30u          // a connection on which nothing moves within a frame
 #define LIMIT_KV_IDLE_SECONDS     30u          // connections to a peer to which no stream goes
 #define LIMIT_KV_BUFFER_MB        65536u       // memory shared with one worker, MB
+#define LIMIT_PEER_MESSAGE        (8u << 20)   // one message to another node or from it, bytes
+#define LIMIT_PEER_BACKLOG        (8u << 20)   // bytes that another node has not taken yet; then its link is dropped
+#define LIMIT_PEER_HELLO          (256u << 10) // what a node says about itself, bytes
+#define LIMIT_PEER_HANDSHAKES     32u          // incoming connections before the end of their handshakes
+#define LIMIT_PEER_HANDSHAKE_SECONDS 10u       // time for a handshake, and again for saying hello
+#define LIMIT_PEER_LISTENERS      8u           // addresses at which other nodes are accepted
+#define LIMIT_PEER_LOOKUPS        64u          // names being looked up, each on a thread
+#define LIMIT_INVITATIONS         8u           // open at the same time
+#define LIMIT_INVITATION_SECONDS  900u         // time to join with a token
+#define LIMIT_INVITATION_PROOFS   3u           // wrong ones; then it is burnt
+#define LIMIT_INVITATIONS_PAST    32u          // whose end is remembered, to tell latecomers
+#define LIMIT_PAIR_GUESTS         16u          // unknown machines that are being talked to
+#define LIMIT_PAIR_MESSAGE        (16u << 10)  // one message of an unknown machine, bytes
+#define LIMIT_PAIR_SECONDS        15u          // time for the next message while pairing
+#define LIMIT_PAIR_SIGN_SECONDS   180u         // time for the admin's command line to sign
+#define LIMIT_ROSTER_MESSAGE      (1u << 20)   // a message with a roster document, bytes
+#define LIMIT_STATIC_PEERS        32u          // addresses in the setting peers
 #define LIMIT_CONFIG_BYTES        (1u << 20)   // nebulus.conf
 #define LIMIT_TEMPLATE_BYTES      (1u << 20)   // a chat template's source
 #define LIMIT_TEMPLATE_OUTPUT     (32u << 20)  // a rendered prompt, bytes
