@@ -56,7 +56,7 @@
 #define LIMIT_PEER_BACKLOG        (8u << 20)   // bytes that another node has not taken yet; then its link is dropped
 #define LIMIT_PEER_HELLO          (256u << 10) // what a node says about itself, bytes
 #define LIMIT_PEER_HANDSHAKES     32u          // incoming connections before the end of their handshakes
-#define LIMIT_PEER_HANDSHAKE_SECONDS 10u       // time for a handshake, and again for saying hello
+#define LIMIT_PEER_HELLO_SECONDS  10u          // time for a handshake, and again for saying hello
 #define LIMIT_PEER_LISTENERS      8u           // addresses at which other nodes are accepted
 #define LIMIT_PEER_LOOKUPS        64u          // names being looked up, each on a thread
 #define LIMIT_INVITATIONS         8u           // open at the same time

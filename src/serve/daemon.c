@@ -1,7 +1,7 @@
 #include "serve/daemon.h"
+#include "base/address.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "serve/address.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
 

@@ -1,4 +1,4 @@
-// The whole daemon in a process of its own, without a model: how it ends.
+// The address it may serve at; and the whole daemon in a process of its own, without a model: how it ends.
 #include "serve/daemon.h"
 
 #include <arpa/inet.h>
@@ -73,7 +73,20 @@ static void test_questions_while_it_stops(void **state) {
     rmdir(dir);
 }
 
+static void test_daemon_address(void **state) {
+    (void)state;
+    char host[SETTING_SIZE];
+    long port;
+    struct err e;
+    assert_int_equal(daemon_address("[::1]:0", host, &port, &e), 0);
+    assert_int_equal(daemon_address("localhost", host, &port, &e), -1);
+    assert_int_equal(daemon_address("0.0.0.0:7420", host, &port, &e), -1);
+    assert_string_equal(e.param, "api");
+    assert_non_null(strstr(e.msg, "loopback"));
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_questions_while_it_stops)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_daemon_address),
+                                       cmocka_unit_test(test_questions_while_it_stops)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 #include "serve/routes.h"
+#include "base/address.h"
 #include "net/http_json.h"
-#include "serve/address.h"
 #include "serve/job.h"
 #include "serve/load.h"
 #include "serve/status.h"

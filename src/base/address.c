@@ -1,4 +1,4 @@
-#include "serve/address.h"
+#include "base/address.h"
 #include "base/text.h"
 
 #include <arpa/inet.h>

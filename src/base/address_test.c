@@ -1,5 +1,4 @@
-#include "serve/address.h"
-#include "serve/daemon.h"
+#include "base/address.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -65,20 +64,7 @@ static void test_loopback(void **state) {
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) assert_false(address_is_loopback(others[i]));
 }
 
-static void test_daemon_address(void **state) {
-    (void)state;
-    char host[SETTING_SIZE];
-    long port;
-    struct err e;
-    assert_int_equal(daemon_address("[::1]:0", host, &port, &e), 0);
-    assert_int_equal(daemon_address("localhost", host, &port, &e), -1);
-    assert_int_equal(daemon_address("0.0.0.0:7420", host, &port, &e), -1);
-    assert_string_equal(e.param, "api");
-    assert_non_null(strstr(e.msg, "loopback"));
-}
-
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_split), cmocka_unit_test(test_loopback),
-                                       cmocka_unit_test(test_daemon_address)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_split), cmocka_unit_test(test_loopback)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
