@@ -58,7 +58,7 @@ static const unsigned may_follow[] = {
     [SEAT_GONE] = MAY(SEAT_OPENING),
 };
 
-static void enter(struct seat *s, enum seat_state next) {
+static void seat_enter(struct seat *s, enum seat_state next) {
     bool allowed = may_follow[s->state] & MAY(next);
     assert(allowed);
     (void)allowed; // builds without assertions
@@ -114,7 +114,7 @@ static void let_go(struct flow *f, struct seat *s, enum seat_state next) {
     if (!is_open(s)) return;
     end_stream(f);
     f->io.drop(f->arg, s->place);
-    enter(s, next);
+    seat_enter(s, next);
 }
 
 static void close_all(struct flow *f) {
@@ -137,7 +137,7 @@ static void lose(struct flow *f, struct seat *s, const struct err *why) {
     f->why = *why;
     s->why = why->code;
     s->lost = ++f->losses;
-    enter(s, SEAT_GONE);
+    seat_enter(s, SEAT_GONE);
     end_stream(f);
     if (f->blind && s == f->speaker)
         fail(f, why);
@@ -159,7 +159,7 @@ static void expel_liar(struct flow *f, struct seat *s, const char *what) {
 
 static void open_seat(struct flow *f, struct seat *s, int source) {
     struct err why;
-    enter(s, SEAT_OPENING);
+    seat_enter(s, SEAT_OPENING);
     s->at_once = f->io.open(f->arg, s->place, token(&f->prompt, 0), count(&f->prompt), source, &why);
     if (s->at_once) lose(f, s, &why);
 }
@@ -196,7 +196,7 @@ static void reopen(struct flow *f) {
 static void start(struct flow *f, struct seat *s, int32_t from) {
     struct err why;
     int32_t has = s->has;
-    enter(s, SEAT_RUNNING);
+    seat_enter(s, SEAT_RUNNING);
     s->from = from;
     s->has = count(&f->generated);
     watch_rows(f);
@@ -248,7 +248,7 @@ static void consider_pause(struct flow *f) {
     int32_t told = count(&f->generated), computed = f->n_prompt + told - 1;
     if (!t || t->state != SEAT_HELD || s->state != SEAT_RUNNING || !told || f->blind) return;
     if (f->zero_stall && (t->upto < f->n_prompt || computed - t->upto > FLOW_BEHIND)) return;
-    enter(s, SEAT_PAUSING);
+    seat_enter(s, SEAT_PAUSING);
     watch_rows(f);
     if (f->io.pause(f->arg, s->place, &why)) expel(f, s, &why);
 }
@@ -285,7 +285,7 @@ void flow_opened(struct flow *f, int place, const struct gen_begin *b) {
         expel_liar(f, s, "a prompt of another length");
         return;
     }
-    enter(s, SEAT_HELD);
+    seat_enter(s, SEAT_HELD);
     s->has = 0;
     s->upto = cached;
     s->from = -1;
@@ -340,7 +340,7 @@ void flow_paused(struct flow *f, int place, int32_t tokens, int32_t past) {
         expel_liar(f, s, "it paused after other tokens than it has told");
         return;
     }
-    enter(s, SEAT_PAUSED);
+    seat_enter(s, SEAT_PAUSED);
     if (t) {
         f->speaker = t;
         f->target = NULL;
@@ -363,7 +363,7 @@ void flow_ended(struct flow *f, int place, const struct gen_result *r) {
     struct gen_result result = *r;
     result.prompt_tokens = f->n_prompt;
     result.cached_tokens = f->cached;
-    enter(s, SEAT_GONE);
+    seat_enter(s, SEAT_GONE);
     close_all(f);
     f->io.end(f->arg, &result);
 }
