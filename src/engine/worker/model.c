@@ -64,8 +64,9 @@ static int load_weights(struct model *m, const struct engine_options *o, const s
 static int make_context(struct model *m, const struct engine_options *o, const struct sizes *sizes, struct err *e) {
     struct llama_context_params p = llama_context_default_params();
     p.n_ctx = (uint32_t)sizes->kv_cells;
-    p.n_batch = p.n_ubatch = (uint32_t)(sizes->chunk > sizes->parallel ? sizes->chunk : sizes->parallel);
-    p.n_seq_max = p.n_outputs_max = (uint32_t)sizes->parallel;
+    uint32_t sequences = (uint32_t)sizes->parallel + 1, chunk = (uint32_t)sizes->chunk; // one for rows on their way
+    p.n_batch = p.n_ubatch = chunk > sequences ? chunk : sequences;
+    p.n_seq_max = p.n_outputs_max = sequences;
     p.n_outputs_max_per_seq = 1;
     p.n_threads = p.n_threads_batch = sizes->threads;
     p.type_k = p.type_v = !strcmp(o->kv_type, "q8_0") ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
@@ -74,6 +75,10 @@ static int make_context(struct model *m, const struct engine_options *o, const s
     p.kv_unified = true;
     p.swa_full = false;
     p.no_perf = true;
+    if (tap_init(&m->tap, (int32_t)p.n_batch, e)) return -1;
+    p.cb_eval = tap_see;
+    p.cb_eval_user_data = &m->tap;
+    m->staging = sizes->parallel;
     m->ctx = llama_init_from_model(m->weights, p);
     if (!m->ctx)
         return failed(e, ERR_LIMIT,
@@ -117,6 +122,15 @@ static int warm_up(struct model *m, struct telling *t, struct err *e) {
     return rc ? failed(e, ERR_INTERNAL, "cannot compute with", m->info.arch) : 0;
 }
 
+static void prove_rows(struct model *m) {
+    struct err e;
+    if (probe_run(&m->kv, m->ctx, &m->tap, m->staging, &e)) {
+        snprintf(m->info.kv_why, sizeof m->info.kv_why, "%.127s", e.msg);
+        log_info("its KV cache cannot be streamed: %s", e.msg);
+    }
+    m->info.kv = m->kv.layout.shape;
+}
+
 static void load_chat(struct model *m, const struct shape *shape) {
     struct err e = {.code = ERR_NONE};
     m->chat = shape_chat(shape, &e);
@@ -144,7 +158,6 @@ static void fill_info(struct model *m, const struct engine_options *o, const str
     i->chunk = sizes->chunk;
     i->layers = llama_model_n_layer(m->weights);
     i->vocab = llama_vocab_n_tokens(m->vocab);
-    i->kv.form = KV_OPAQUE;
 }
 
 int model_load(struct model *m, const struct engine_options *o, bool (*progress)(float fraction, void *arg), void *arg,
@@ -159,6 +172,7 @@ int model_load(struct model *m, const struct engine_options *o, bool (*progress)
         goto out;
     fill_info(m, o, &shape, &sizes);
     if (warm_up(m, &(struct telling){progress, arg}, e)) goto out;
+    prove_rows(m);
     load_chat(m, &shape);
     rc = 0;
 out:
@@ -172,6 +186,8 @@ void model_close(struct model *m) {
     llama_free(m->ctx);
     llama_model_free(m->weights);
     free(m->eog);
+    tap_close(&m->tap);
+    probe_close(&m->kv);
     memset(m, 0, sizeof *m);
 }
 

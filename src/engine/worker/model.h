@@ -3,6 +3,7 @@
 #pragma once
 
 #include "engine/protocol.h"
+#include "engine/worker/probe.h"
 #include "engine/worker/template.h"
 #include <llama.h>
 
@@ -16,10 +17,13 @@ struct model {
     size_t n_eog;
     size_t longest; // bytes of the longest token's text
     struct worker_info info;
+    struct tap tap;       // looks on while ctx computes
+    struct probe kv;      // how rows are taken out and put in; form KV_OPAQUE: they are not
+    llama_seq_id staging; // of ctx, for rows on their way
 };
 
-// progress: called with 0..1, often and to the end, while loading; false stops the load. On failure m holds nothing,
-// and e says in one line what is wrong.
+// m must not be moved from then on. progress: called with 0..1, often and to the end, while loading; false stops the
+// load. On failure m holds nothing, and e says in one line what is wrong.
 int model_load(struct model *m, const struct engine_options *o, bool (*progress)(float fraction, void *arg), void *arg,
                struct err *e) MUST_USE;
 void model_close(struct model *m);

@@ -476,6 +476,11 @@ static void test_statistics(void **state) {
     assert_int_equal(t.info.vocab, VOCAB);
     assert_int_equal(t.info.layers, LAYERS);
     assert_int_equal(t.info.kv_bytes_per_token, LAYERS * 2 * HEAD * 2);
+    assert_string_equal(t.info.kv_why, "");
+    assert_int_equal(t.info.kv.form, KV_ROWS);
+    assert_int_equal(t.info.kv.layers, LAYERS);
+    assert_int_equal(t.info.kv.width[KV_K], HEAD);
+    assert_int_equal(kv_token_bytes(&t.info.kv, t.info.kv.dtype), t.info.kv_bytes_per_token);
     assert_int_equal(t.info.ctx, CTX_TRAIN);
     assert_int_equal(stop(&t), 0);
 }
