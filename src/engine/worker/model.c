@@ -1,5 +1,6 @@
 #include "engine/worker/model.h"
 #include "base/log.h"
+#include "engine/worker/digest.h"
 #include "engine/worker/logs.h"
 #include "engine/worker/machine.h"
 #include "engine/worker/shape.h"
@@ -160,22 +161,44 @@ static void fill_info(struct model *m, const struct engine_options *o, const str
     i->vocab = llama_vocab_n_tokens(m->vocab);
 }
 
+static void go_on(void *arg) {
+    const struct telling *t = arg;
+    t->progress(1, t->arg);
+}
+
+static int take_digests(struct model *m, struct digest *digest, struct telling *t, struct err *e) {
+    struct digests d;
+    if (digest_finish(digest, go_on, t, &d, e)) return -1;
+    snprintf(m->info.contract, sizeof m->info.contract, "%s", d.contract);
+    snprintf(m->info.weights, sizeof m->info.weights, "%s", d.weights);
+    return 0;
+}
+
+static int load(struct model *m, const struct engine_options *o, const struct shape *shape, struct telling *t,
+                struct err *e) {
+    struct sizes sizes;
+    choose_sizes(o, shape, &sizes);
+    if (load_weights(m, o, &sizes, t->progress, t->arg, e) || make_context(m, o, &sizes, e) || read_vocabulary(m, e))
+        return -1;
+    fill_info(m, o, shape, &sizes);
+    if (warm_up(m, t, e)) return -1;
+    prove_rows(m);
+    load_chat(m, shape);
+    return 0;
+}
+
 int model_load(struct model *m, const struct engine_options *o, bool (*progress)(float fraction, void *arg), void *arg,
                struct err *e) {
     struct shape shape;
-    struct sizes sizes;
+    struct telling telling = {progress, arg};
     memset(m, 0, sizeof *m);
     if (shape_read(&shape, o->model_path, e)) return -1;
-    choose_sizes(o, &shape, &sizes);
-    int rc = -1;
-    if (load_weights(m, o, &sizes, progress, arg, e) || make_context(m, o, &sizes, e) || read_vocabulary(m, e))
-        goto out;
-    fill_info(m, o, &shape, &sizes);
-    if (warm_up(m, &(struct telling){progress, arg}, e)) goto out;
-    prove_rows(m);
-    load_chat(m, &shape);
-    rc = 0;
-out:
+    struct digest *digest = digest_start(o->model_path, shape.splits, e);
+    int rc = digest ? load(m, o, &shape, &telling, e) : -1;
+    if (!rc)
+        rc = take_digests(m, digest, &telling, e);
+    else
+        digest_free(digest);
     shape_free(&shape);
     if (rc) model_close(m);
     return rc;
