@@ -21,16 +21,18 @@ enum { NODE_ID = 33 }; // 32 hexadecimal digits
 struct transfers;
 
 struct transfers_options {
-    int connections;      // to each peer that rows are sent to; >= 2
+    int connections;      // to each peer that rows are sent to; 1 to 16, better 2 and more
     uint64_t rekey_bytes; // a connection's keys are renewed after so many
-    // Where a peer is and what its pin is. -1 where it is unknown.
+    // Where a peer is and what its pin is. -1 where it is unknown. A numeric address is best: the threads look names up
+    // with the system's resolver, and transfers_free waits for them.
     int (*find)(void *arg, const char *node, char *host, size_t host_size, uint16_t *port, uint8_t pin[TLS_PIN]);
     void *arg;
 };
 
 struct transfers *transfers_new(struct event_base *base, struct tls *tls, const struct transfers_options *o,
                                 struct err *e) MUST_USE;
-void transfers_free(struct transfers *t); // fails open flows silently, ends and joins the threads
+// Ends open flows silently (also without `sent`), ends and joins the threads. Not from inside a callback; NULL is fine.
+void transfers_free(struct transfers *t);
 
 // A data connection that a peer has opened and that has been handshaken. Takes both over. `pin` is known to be node's.
 void transfers_accept(struct transfers *t, const char *node, SSL *ssl, int fd);
@@ -48,14 +50,17 @@ struct inflow_spec {
     struct arena *arena;
 };
 struct inflow_events {
-    // All rows of [first, first + count) lie in the slot. Told in order of position, without holes.
+    // All rows of [first, first + count) lie in the slot. Told in order of position, without holes. Of a state: first
+    // is 0, count its length in bytes, and there is only one.
     void (*unit)(void *arg, int32_t slot, int32_t first, int32_t count);
-    void (*failed)(void *arg, const struct err *why); // nothing more will come
+    void (*failed)(void *arg, const struct err *why); // nothing more will come; units that were told stay
 };
 struct inflow *inflow_open(struct transfers *t, const struct inflow_spec *spec, const struct inflow_events *ev,
                            void *arg, struct err *e) MUST_USE; // ERR_BUSY: no slots
 void inflow_installed(struct inflow *f, int32_t slot);         // the unit's slot may be filled again
-void inflow_close(struct inflow *f); // slots go back as soon as no thread writes into them; NULL is fine
+// No callbacks any more. All slots go back, each as soon as no thread writes into it; pin (arena_pin) what is still to
+// be read. The handle is gone. NULL is fine.
+void inflow_close(struct inflow *f);
 
 // ---- sending
 struct outflow;
@@ -67,15 +72,21 @@ struct outflow_spec {
     struct arena *arena;
 };
 struct outflow_events {
-    void (*sent)(void *arg, int32_t block);           // the block may be used again; also after a failure
+    // The block may be used again: exactly once for each that was handed over, also after a failure and also after
+    // outflow_close, for a thread may still read from it. `arg` must live until the last one.
+    void (*sent)(void *arg, int32_t block);
     void (*failed)(void *arg, const struct err *why); // the peer is not reached, or the connections broke
 };
 struct outflow *outflow_open(struct transfers *t, const struct outflow_spec *spec, const struct outflow_events *ev,
                              void *arg, struct err *e) MUST_USE;
-// Rows of one layer, K or V, that lie in a block at the arena. `layer`, `count`... are checked against the shape.
+// Rows of one layer, K or V, that lie in a block of the arena. `layer`, `count`... are checked against the shape. Of a
+// state (KV_OPAQUE): layer and kind are 0, `first` the offset of its first byte in the block, a multiple of 64, `count`
+// the length of the whole; the block holds the bytes up to its end or the state's. After a failure the block stays the
+// caller's.
 int outflow_rows(struct outflow *f, int32_t layer, enum kv_kind kind, int32_t first, int32_t count, int32_t block,
                  struct err *e) MUST_USE;
-void outflow_close(struct outflow *f); // frames that no thread has begun are dropped, without `sent`; NULL is fine
+// Frames that no thread has begun are dropped. The handle is gone; `sent` still comes, nothing else. NULL is fine.
+void outflow_close(struct outflow *f);
 
 struct flow_figures {
     uint64_t bytes;             // of payload, on the wire

@@ -1,0 +1,19 @@
+// The sockets of KV streams, on threads that may block.
+#pragma once
+
+#include "base/err.h"
+#include <openssl/ssl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+// Connects within LIMIT_KV_CONNECT_MS; gives up soon once *stop is set. (A host name is looked up first, which takes as
+// long as the system's resolver does.) Returns a socket that blocks, or -1.
+int datalink_dial(const char *host, uint16_t port, const atomic_bool *stop, struct err *e) MUST_USE;
+
+// No delay, probes of silent connections, and time limits for what blocks.
+int datalink_tune(int fd, unsigned limit_ms, struct err *e) MUST_USE;
+
+// Where the other side never speaks: it has ended the connection, or something is wrong with it.
+bool datalink_hung_up(int fd);
+void datalink_wait(const SSL *ssl, int fd); // until there is something to read, or the connection has ended

@@ -1,0 +1,125 @@
+// Connections that peers have opened: a thread each, which reads frames into the slots of inflows.
+#include "cluster/transfer_internal.h"
+
+#include "base/log.h"
+#include "cluster/convert.h"
+#include "cluster/datalink.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum { DISCARD = 64 << 10 };
+
+// ---------------------------------------------------------------- frames
+static int discard(struct inlet *in, uint32_t length, struct err *e) {
+    if (transfers_room(&in->room, &in->room_size, DISCARD, e)) return -1;
+    for (uint32_t n; length; length -= n) {
+        n = length < DISCARD ? length : DISCARD;
+        if (tls_read(in->ssl, in->room, n, e)) return err_set(e, ERR_UNREACHABLE, "it was cut within a frame");
+    }
+    return 0;
+}
+
+// Reads the bytes of a frame to their place. -1: the connection is of no use any more; *bad is set where only the
+// stream is to fail.
+static int receive(struct inlet *in, const struct kvframe *f, const struct claim *c, bool *bad, struct err *e) {
+    bool direct = c->piece.from == c->piece.to;
+    uint8_t *at = c->to;
+    if (!direct && transfers_room(&in->room, &in->room_size, f->length, e)) return -1;
+    if (!direct) at = in->room;
+    int rc = tls_read(in->ssl, at, f->length, e);
+    if (rc > 0) return err_set(e, ERR_UNREACHABLE, "it was closed within a frame");
+    if (rc) return -1;
+    if (kvframe_checksum(f, at) != f->checksum) {
+        *bad = true;
+        return err_set(e, ERR_INVALID, "damaged rows: layer %u from %u", f->layer, f->first);
+    }
+    if (!direct) convert_rows(c->piece.from, at, c->piece.to, c->to, c->piece.elements);
+    return 0;
+}
+
+static int take_frame(struct inlet *in, const struct kvframe *f, struct err *e) {
+    struct claim c;
+    struct err why;
+    bool bad = false;
+    if (inflow_claim(in, f, &c, &why)) {
+        if (why.code == ERR_NOT_FOUND && in->stranger != f->stream)
+            log_debug("frames of node %s are thrown away: %s", in->node, why.msg);
+        in->stranger = f->stream;
+        return discard(in, f->length, e);
+    }
+    int rc = receive(in, f, &c, &bad, e);
+    inflow_arrived(&c, f->length, rc ? e : NULL);
+    return bad ? 0 : rc;
+}
+
+// 1: the peer has ended the connection properly.
+static int next_frame(struct inlet *in, struct err *e) {
+    uint8_t head[KVFRAME_BYTES];
+    struct kvframe f;
+    datalink_wait(in->ssl, in->fd);
+    int rc = tls_read(in->ssl, head, sizeof head, e);
+    if (rc) return rc;
+    return kvframe_decode(head, &f, e) || take_frame(in, &f, e) ? -1 : 0;
+}
+
+// ---------------------------------------------------------------- life
+static void *run(void *arg) {
+    struct inlet *in = arg;
+    struct transfers *t = in->t;
+    struct err why;
+    int rc = tls_write(in->ssl, "", 1, &why); // lets it in: only now does the peer know
+    while (!rc) rc = next_frame(in, &why);
+    if (rc < 0) log_info("a connection with KV rows from node %s ended: %s", in->node, why.msg);
+    pthread_mutex_lock(&t->lock);
+    inflow_cut_held(t, in->index, rc < 0 ? &why : NULL);
+    in->ended = true;
+    transfers_wake_held(t);
+    pthread_mutex_unlock(&t->lock);
+    return NULL;
+}
+
+static struct inlet *make(struct transfers *t, const char *node, SSL *ssl, int fd) {
+    int index = 0;
+    while (index < (int)LIMIT_KV_CONNECTIONS && t->inlets[index]) index++;
+    struct inlet *in = index < (int)LIMIT_KV_CONNECTIONS && strlen(node) < NODE_ID ? calloc(1, sizeof *in) : NULL;
+    if (!in) return NULL;
+    in->t = t;
+    in->index = index;
+    in->ssl = ssl;
+    in->fd = fd;
+    memcpy(in->node, node, strlen(node));
+    return in;
+}
+
+void transfers_accept(struct transfers *t, const char *node, SSL *ssl, int fd) {
+    struct err e = {.msg = "too many of them, or no memory"};
+    struct inlet *in = make(t, node, ssl, fd);
+    SSL_set_read_ahead(ssl, 1); // fewer system calls
+    if (in && !datalink_tune(fd, LIMIT_KV_STALL_SECONDS * 1000, &e)) {
+        pthread_mutex_lock(&t->lock);
+        t->inlets[in->index] = in;
+        pthread_mutex_unlock(&t->lock);
+        if (!transfers_thread(&in->thread, run, in, &e)) return;
+        t->inlets[in->index] = NULL;
+    }
+    log_warn("a connection with KV rows from node %s is refused: %s", node, e.msg);
+    free(in);
+    tls_close(ssl, fd);
+}
+
+void inlet_settle(struct inlet *in) {
+    pthread_mutex_lock(&in->t->lock);
+    bool ended = in->ended;
+    pthread_mutex_unlock(&in->t->lock);
+    if (ended) inlet_free(in);
+}
+
+void inlet_free(struct inlet *in) {
+    pthread_join(in->thread, NULL);
+    in->t->inlets[in->index] = NULL;
+    tls_close(in->ssl, in->fd);
+    free(in->room);
+    free(in);
+}

@@ -1,0 +1,154 @@
+// What the files of cluster/transfer share. `lock` guards everything below that two threads see; functions whose names
+// end in _held are called with it. Flows, links and inlets are made and freed on the event-loop thread only; their
+// threads work on them in between, then wake the loop.
+//
+//     outflow --parcels--> link: a peer, its queue ==> wires: connections with a thread each   ~~~ network ~~~>
+//     ~~~> inlet: an accepted connection with its thread --claims--> inflow: slots, assembly
+#pragma once
+
+#include "base/limits.h"
+#include "cluster/assembly.h"
+#include "cluster/transfer.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { WIRES = 16, HOST_SIZE = 256 };
+
+struct parcel { // a block on its way; one for each block of the arena
+    struct parcel *next;
+    struct outflow *flow;
+    struct kvframe head;
+    const uint8_t *rows; // in the block
+    size_t elements;     // where they are to be converted, else 0
+    int32_t block;
+    bool out; // handed over, and `sent` not told
+};
+
+struct outflow {
+    struct outflow *next;
+    struct transfers *t;
+    struct outflow_spec spec;
+    struct outflow_events ev;
+    void *arg;
+    struct link *link;      // NULL once failed or closed
+    struct parcel *parcels; // by block
+    struct parcel *done;    // `sent` is to be told
+    int32_t n_out;
+    bool failed, told, closed;
+    struct err why;
+    struct flow_figures figures;
+};
+
+struct wire {
+    struct link *link;
+    pthread_t thread;
+    SSL *ssl;
+    int fd;
+    bool up;       // let in by the peer
+    uint8_t *room; // for converted rows
+    size_t room_size;
+    uint64_t written; // with the present keys
+};
+
+struct link {
+    struct link *next;
+    struct transfers *t;
+    char node[NODE_ID], host[HOST_SIZE];
+    uint16_t port;
+    uint8_t pin[TLS_PIN];
+    pthread_cond_t work;
+    struct parcel *head, *tail;
+    struct wire wires[WIRES];
+    int n_wires, running;
+    int flows;
+    uint64_t idle_since;
+    atomic_bool stop; // no more work is taken: it broke or is not needed any more
+};
+
+struct inflow {
+    struct inflow *next;
+    struct transfers *t;
+    struct inflow_spec spec;
+    struct inflow_events ev;
+    void *arg;
+    struct assembly *assembly;
+    struct slot {
+        int32_t number; // in the arena; -1 = given back
+        int writers;    // threads
+        uint8_t *memory;
+    } * slots;
+    int writers;
+    uint64_t fed; // by which inlets
+    bool failed, told, closed;
+    struct err why;
+    struct flow_figures figures;
+};
+
+struct inlet {
+    struct transfers *t;
+    int index;
+    char node[NODE_ID];
+    pthread_t thread;
+    SSL *ssl;
+    int fd;
+    bool ended;
+    uint8_t *room; // for rows that are converted or thrown away
+    size_t room_size;
+    uint64_t stranger; // the stream that was refused last
+};
+
+struct transfers {
+    struct event_base *base;
+    struct tls *tls;
+    struct transfers_options o;
+    struct event *woken;
+    int wake[2];
+    pthread_mutex_t lock;
+    bool awake; // a byte is in the pipe
+    struct inflow *inflows;
+    struct outflow *outflows;
+    struct link *links;
+    struct inlet *inlets[LIMIT_KV_CONNECTIONS];
+};
+
+void transfers_wake_held(struct transfers *t);
+int transfers_thread(pthread_t *thread, void *(*run)(void *), void *arg, struct err *e) MUST_USE; // without signals
+// Room for n bytes, at most LIMIT_KV_FRAME.
+int transfers_room(uint8_t **room, size_t *size, size_t n, struct err *e) MUST_USE;
+
+// ---- inflow.c
+struct claim {
+    struct inflow *flow;
+    struct piece piece;
+    uint8_t *to;
+};
+// ERR_CANCELLED: of a stream that has failed already. ERR_NOT_FOUND: no stream of this peer.
+int inflow_claim(struct inlet *from, const struct kvframe *f, struct claim *c, struct err *e) MUST_USE;
+void inflow_arrived(const struct claim *c, uint32_t bytes, const struct err *why); // why: not, or damaged
+void inflow_cut_held(struct transfers *t, int inlet, const struct err *why);       // NULL: properly ended
+void inflow_left_held(struct transfers *t, const char *node, const struct err *why);
+void inflow_settle(struct inflow *f); // tells what there is to tell; may free f
+void inflow_free(struct inflow *f);
+
+// ---- inlet.c
+void inlet_settle(struct inlet *in); // may free it
+void inlet_free(struct inlet *in);   // waits for its thread
+
+// ---- outflow.c
+void outflow_done_held(struct parcel *p);
+void outflow_fail_held(struct outflow *f, const struct err *why);
+void outflow_settle(struct outflow *f); // may free f
+void outflow_free(struct outflow *f);
+
+// ---- outlet.c
+// Where that peer is: node, host, port and pin of a link.
+int outlet_find(struct transfers *t, const char *node, struct link *out, struct err *e) MUST_USE;
+// A link to there, with connections that live as far as one can see; a new one where there is none.
+struct link *outlet_get_held(struct transfers *t, const struct link *like, struct err *e) MUST_USE;
+void outlet_put_held(struct link *l, struct parcel *p);
+void outlet_take_back_held(struct link *l, const struct outflow *f); // its parcels that no thread has begun are done
+void outlet_left_held(struct link *l);                               // by a flow
+void outlet_break_held(struct link *l, const struct err *why);       // its flows fail, its threads end
+void outlet_settle(struct link *l);                                  // may free l
+void outlet_free(struct link *l);                                    // waits for its threads
