@@ -33,7 +33,7 @@
 #define LIMIT_SIDECAR             (1u << 20)   // what the store keeps about one model, bytes
 #define LIMIT_INSPECTION          (4u << 20)   // what the inspection of a model file may say, bytes
 #define LIMIT_METRICS             (1u << 20)   // one answer of /metrics, bytes
-#define LIMIT_LOAD_LINE           (64u << 10)  // one line of the answer to an order to load, bytes
+#define LIMIT_API_LINE            (2u << 20)   // one line of an NDJSON answer, bytes
 #define LIMIT_PARALLEL            255u         // sequences of one worker (libllama's 256, less one for moving rows)
 #define LIMIT_KV_LAYERS           1024u        // layers of a KV cache that is streamed
 #define LIMIT_KV_WIDTH            (1u << 18)   // elements of a row of one layer

@@ -2,6 +2,7 @@
 #include "base/json.h"
 #include "net/http_json.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 // How API clients see an error. Clients retry 408, 409, 429 and 5xx by themselves.
@@ -54,6 +55,17 @@ void call_begin(const struct call *c, const char *type) {
     metrics_answer(&c->s->metrics, c->route, 200);
     http_add_header(c->x, "cache-control", "no-store");
     http_begin(c->x, 200, type);
+}
+
+void call_line(const struct call *c, json_t *v) {
+    struct buf line;
+    char *text = v ? json_text(v) : NULL;
+    buf_init(&line, LIMIT_API_LINE);
+    if (text && !buf_puts(&line, text) && !buf_puts(&line, "\n") && http_write(c->x, line.data, line.len))
+        c->s->metrics.cancelled++;
+    buf_free(&line);
+    free(text);
+    json_decref(v);
 }
 
 json_t *call_body(const struct call *c, struct err *e) {

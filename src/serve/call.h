@@ -14,6 +14,10 @@ void call_reply(const struct call *c, int status, const json_t *v); // v is borr
 void call_fail(const struct call *c, const struct err *why);        // the JSON error object with the status that fits
 void call_begin(const struct call *c, const char *type);            // a stream with status 200
 
+// One line of an NDJSON stream; takes v over (NULL: out of memory, nothing is written). A client that does not read is
+// dropped by the server, which its close callback tells of.
+void call_line(const struct call *c, json_t *v);
+
 // The body as a JSON object (new reference), or NULL.
 json_t *call_body(const struct call *c, struct err *e) MUST_USE;
 

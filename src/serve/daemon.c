@@ -2,6 +2,7 @@
 #include "base/address.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "serve/cluster.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
 
@@ -47,6 +48,8 @@ static void close_all(struct daemon *d) {
     d->serve.http = NULL;
     models_free(d->serve.models);
     d->serve.models = NULL;
+    cluster_free(d->serve.cluster);
+    d->serve.cluster = NULL;
     for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
         if (*events[i]) event_free(*events[i]); // from now on a signal ends the process
         *events[i] = NULL;
@@ -164,8 +167,8 @@ static int open_all(struct daemon *d, const struct daemon_options *o, const stru
     s->base = event_base_new();
     if (!s->base) return err_set(e, ERR_INTERNAL, "cannot make an event loop");
     if (store_init(&s->store, p, e) || !(s->models = models_new(s->base, &s->settings, &s->store, e)) ||
-        !(s->http = http_server_new(s->base, routes_handle, s, e)) || make_events(d, o->exit_with_parent, e) ||
-        listen_on(s, e) || preload(s, e))
+        !(s->cluster = cluster_new(s, p, e)) || !(s->http = http_server_new(s->base, routes_handle, s, e)) ||
+        make_events(d, o->exit_with_parent, e) || listen_on(s, e) || preload(s, e))
         return -1;
     return 0;
 }

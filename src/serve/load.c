@@ -12,18 +12,6 @@ struct loading {
     double said_progress;
 };
 
-// One line; takes v over. A client that does not read is dropped by the server.
-static void say(struct loading *l, json_t *v) {
-    struct buf line;
-    char *text = v ? json_text(v) : NULL;
-    buf_init(&line, LIMIT_LOAD_LINE);
-    if (text && !buf_puts(&line, text) && !buf_puts(&line, "\n") && http_write(l->call.x, line.data, line.len))
-        l->call.s->metrics.cancelled++;
-    buf_free(&line);
-    free(text);
-    json_decref(v);
-}
-
 static void end(struct loading *l) {
     http_end(l->call.x);
     free(l);
@@ -35,16 +23,16 @@ static void on_changed(void *arg) {
     engine_get_status(l->model->engine, &status);
     if (status.state == ENGINE_LOADING || status.state == ENGINE_WAITING) {
         if (status.state != l->said || status.progress > l->said_progress)
-            say(l, json_pack("{s:i, s:s, s:f}", "v", 1, "state", engine_state_name(status.state), "progress",
-                             status.progress));
+            call_line(&l->call, json_pack("{s:i, s:s, s:f}", "v", 1, "state", engine_state_name(status.state),
+                                          "progress", status.progress));
         l->said = status.state;
         l->said_progress = status.progress;
         return;
     }
     if (status.state == ENGINE_READY)
-        say(l, json_pack("{s:i, s:s, s:o}", "v", 1, "state", "ready", "model", status_of_model(l->model)));
+        call_line(&l->call, json_pack("{s:i, s:s, s:o}", "v", 1, "state", "ready", "model", status_of_model(l->model)));
     else
-        say(l, call_error(&status.why));
+        call_line(&l->call, call_error(&status.why));
     model_unwatch(l->model, &l->watch);
     end(l);
 }
@@ -52,7 +40,7 @@ static void on_changed(void *arg) {
 static void on_stopped(void *arg) {
     struct err why;
     err_set(&why, ERR_CANCELLED, "the model was stopped");
-    say(arg, call_error(&why));
+    call_line(&((struct loading *)arg)->call, call_error(&why));
     end(arg);
 }
 

@@ -1,6 +1,7 @@
 #include "serve/routes.h"
 #include "base/address.h"
 #include "net/http_json.h"
+#include "serve/cluster_routes.h"
 #include "serve/job.h"
 #include "serve/load.h"
 #include "serve/status.h"
@@ -13,11 +14,23 @@ static const struct route {
     const char *method, *path; // a path that ends in '/' stands for all below it
     void (*handle)(const struct call *c);
 } routes[] = {
-    {"POST", "/v1/chat/completions", job_chat}, {"POST", "/v1/completions", job_completion},
-    {"GET", "/v1/models", status_models},       {"GET", "/v1/models/", status_one_model},
-    {"GET", "/nebulus/v1/status", status_show}, {"POST", "/nebulus/v1/load", load_start},
-    {"POST", "/nebulus/v1/stop", status_stop},  {"GET", "/health", status_health},
+    {"POST", "/v1/chat/completions", job_chat},
+    {"POST", "/v1/completions", job_completion},
+    {"GET", "/v1/models", status_models},
+    {"GET", "/v1/models/", status_one_model},
+    {"GET", "/nebulus/v1/status", status_show},
+    {"POST", "/nebulus/v1/load", load_start},
+    {"POST", "/nebulus/v1/stop", status_stop},
+    {"GET", "/health", status_health},
     {"GET", "/metrics", status_metrics},
+    {"GET", "/nebulus/v1/nodes", cluster_show_nodes},
+    {"GET", "/nebulus/v1/cluster/roster", cluster_show_roster},
+    {"POST", "/nebulus/v1/cluster/adopt", cluster_take_roster},
+    {"POST", "/nebulus/v1/cluster/self", cluster_show_self},
+    {"POST", "/nebulus/v1/cluster/found", cluster_found},
+    {"POST", "/nebulus/v1/cluster/invite", invite_open},
+    {"POST", "/nebulus/v1/cluster/join", join_start},
+    {"POST", "/nebulus/v1/cluster/leave", leave_start},
 };
 
 static const struct route *find_route(const char *path) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "net/http.h"
+#include "serve/cluster.h"
 #include "serve/metrics.h"
 #include "serve/models.h"
 
@@ -11,6 +12,7 @@ struct serve {
     struct settings settings;
     struct store store;
     struct models *models; // lives longer than http: questions are answered to the end
+    struct cluster *cluster;
     struct metrics metrics;
     char host[SETTING_SIZE]; // where the API listens
     uint16_t port;

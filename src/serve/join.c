@@ -1,0 +1,240 @@
+// Joining: the other side of pairing. One at a time.
+#include "base/bytes.h"
+#include "base/json.h"
+#include "serve/cluster_internal.h"
+
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct joining {
+    struct cluster *c;
+    struct call call;
+    struct pairing_token token;
+    size_t next; // of the token's addresses
+    char name[ROSTER_NAME], address[ROSTER_ADDRESS];
+    struct pair_dial *dial;
+    struct pair_link *link;
+    enum { JOIN_DIALLING, JOIN_ASKED, JOIN_PROVEN } state;
+    struct pairing_link facts;
+    uint8_t root[KEY_PUBLIC];
+    struct err why; // of the newest failure that another address may mend
+};
+
+static void joining_free(struct joining *j, bool sent) {
+    j->c->joining = NULL;
+    pair_dial_cancel(j->dial);
+    if (sent)
+        pair_link_finish(j->link);
+    else
+        pair_link_free(j->link);
+    OPENSSL_cleanse(j, sizeof *j);
+    free(j);
+}
+
+static void fail(struct joining *j, const struct err *why) {
+    const struct call call = j->call;
+    joining_free(j, false);
+    call_fail(&call, why);
+}
+
+static void on_client_left(void *arg) { joining_free(arg, false); }
+
+void join_end(struct cluster *c) {
+    struct err why;
+    err_set(&why, ERR_CANCELLED, "the daemon is stopping");
+    if (c->joining) fail(c->joining, &why);
+}
+
+// ---------------------------------------------------------------- what is said
+static int send_hello(struct joining *j, struct err *e) {
+    char id[PAIRING_ID];
+    pairing_id(j->token.secret, id);
+    return pair_link_send(j->link, json_pack("{s:s, s:i, s:s}", "t", "pair", "v", 1, "invitation", id), e);
+}
+
+// Where the others are to reach this node: what was asked for, what it listens at, or where this connection comes from.
+static void choose_address(const struct joining *j, char out[ROSTER_ADDRESS]) {
+    char own[1][ROSTER_ADDRESS], mine[ROSTER_ADDRESS];
+    bool any4 = !strcmp(j->c->host, "0.0.0.0"), any6 = !strcmp(j->c->host, "::");
+    snprintf(out, ROSTER_ADDRESS, "%s", j->address);
+    if (*out || !j->c->host[0]) return; // one that does not listen dials the others
+    locate_own(j->c, own, 1);
+    snprintf(out, ROSTER_ADDRESS, "%s", own[0]);
+    if ((any4 || any6) && !pair_link_host(j->link, mine, sizeof mine) && (mine[0] == '[') == any6)
+        snprintf(out, ROSTER_ADDRESS, "%.250s:%ld", mine, j->c->port);
+}
+
+static int send_node(struct joining *j, struct err *e) {
+    struct roster_node node = {.role = "auto"};
+    uint8_t proof[PAIRING_PROOF];
+    char hex[2 * PAIRING_PROOF + 1];
+    const struct identity *own = &j->c->identity;
+    snprintf(node.id, sizeof node.id, "%s", own->id);
+    snprintf(node.name, sizeof node.name, "%s", j->name);
+    memcpy(node.pin, own->pin, sizeof node.pin);
+    memcpy(node.audit, own->audit, sizeof node.audit);
+    choose_address(j, node.address);
+    pairing_prove_node(j->token.secret, &j->facts, &node, proof);
+    hex_encode(proof, sizeof proof, hex);
+    return pair_link_send(j->link,
+                          json_pack("{s:s, s:o, s:s}", "t", "join", "node", roster_node_json(&node), "proof", hex), e);
+}
+
+// ---------------------------------------------------------------- what comes back
+// First the inviter shows that it knows the secret, and the root whose fingerprint the token has. Only then does this
+// node tell who it is.
+static int on_root(struct joining *j, const json_t *msg, struct err *e) {
+    uint8_t proof[PAIRING_PROOF], right[PAIRING_PROOF], digest[DIGEST_BYTES];
+    if (hex_decode(json_string_value(json_object_get(msg, "root")), j->root, sizeof j->root) ||
+        hex_decode(json_string_value(json_object_get(msg, "proof")), proof, sizeof proof))
+        return err_set(e, ERR_INVALID, "the inviter's answer makes no sense: is it another version?");
+    digest_of(j->root, sizeof j->root, digest);
+    if (memcmp(digest, j->token.root, sizeof digest) != 0)
+        return err_set(e, ERR_DENIED,
+                       "the machine there belongs to another cluster than the token is for: ask for a new token");
+    if (pair_link_facts(j->link, j->c->identity.pin, false, &j->facts, e)) return -1;
+    pairing_prove_root(j->token.secret, &j->facts, j->root, right);
+    if (!pairing_same(proof, right))
+        return err_set(
+            e, ERR_DENIED,
+            "the machine there does not know the token's secret: somebody may stand between it and this one");
+    j->state = JOIN_PROVEN;
+    pair_link_wait(j->link, LIMIT_PAIR_SIGN_SECONDS + LIMIT_PAIR_SECONDS);
+    return send_node(j, e);
+}
+
+static int on_refused(const json_t *msg, struct err *e) {
+    const char *code = json_string_value(json_object_get(msg, "code"));
+    const char *text = json_string_value(json_object_get(msg, "message"));
+    return err_set(e, code ? err_code_of(code) : ERR_DENIED, "the inviter refuses: %.300s",
+                   text ? text : "it does not say why");
+}
+
+static void answer(const struct call *call, const struct roster *r, const struct roster_node *self) {
+    json_t *v =
+        json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:i}", "v", 1, "cluster", r->cluster, "id", self->id, "name",
+                  self->name, "address", self->address, "epoch", (json_int_t)r->epoch, "nodes", (int)r->n_nodes);
+    call_reply(call, v ? 200 : 500, v);
+    json_decref(v);
+}
+
+static int on_roster(struct joining *j, const json_t *msg, struct err *e) {
+    struct cluster *c = j->c;
+    struct roster *r = roster_read(json_object_get(msg, "roster"), j->root, e);
+    if (!r || membership_begin(c, r, e)) return -1;
+    const struct call call = j->call;
+    struct err why;
+    bool sent = !pair_link_send(j->link, json_pack("{s:s}", "t", "stored"), &why);
+    joining_free(j, sent);
+    answer(&call, c->roster, cluster_self(c));
+    return 0;
+}
+
+static int on_message(void *arg, const json_t *msg, struct err *e) {
+    struct joining *j = arg;
+    const char *type = json_string_value(json_object_get(msg, "t"));
+    j->why.code = ERR_NONE; // it speaks: what goes wrong now no other address will mend
+    if (type && !strcmp(type, "refused")) return on_refused(msg, e);
+    if (type && j->state == JOIN_ASKED && !strcmp(type, "root")) return on_root(j, msg, e);
+    if (type && j->state == JOIN_PROVEN && !strcmp(type, "roster")) return on_roster(j, msg, e);
+    return err_set(e, ERR_INVALID, "the inviter does not follow the pairing protocol: is it another version?");
+}
+
+static void dial_next(struct joining *j);
+
+static void on_closed(void *arg, const struct err *why) {
+    struct joining *j = arg;
+    struct err e;
+    if (why->code != ERR_UNREACHABLE) {
+        fail(j, why);
+        return;
+    }
+    if (j->state == JOIN_ASKED) { // closed without a word: it may be another machine under the same address
+        err_set(
+            &j->why, ERR_DENIED,
+            "the machine at %s does not know this invitation: it was withdrawn or its daemon was restarted (ask for "
+            "another), or that is not the inviter",
+            j->token.addresses[j->next - 1]);
+        pair_link_free(j->link);
+        j->link = NULL;
+        dial_next(j);
+        return;
+    }
+    err_set(&e, ERR_UNREACHABLE, "the inviter is gone (%.200s): ask for another invitation", why->msg);
+    fail(j, &e);
+}
+
+// ---------------------------------------------------------------- the way there
+static void on_dialled(void *arg, struct bufferevent *bev, const struct err *why) {
+    static const struct pair_link_events ev = {.message = on_message, .closed = on_closed};
+    struct joining *j = arg;
+    struct err e;
+    j->dial = NULL;
+    if (!bev) {
+        if (j->why.code != ERR_DENIED)
+            err_set(&j->why, ERR_UNREACHABLE, "cannot reach the inviter at %.200s: %.200s",
+                    j->token.addresses[j->next - 1], why->msg);
+        dial_next(j);
+        return;
+    }
+    j->state = JOIN_ASKED;
+    j->link = pair_link_new(j->c->s->base, bev, LIMIT_ROSTER_MESSAGE, &ev, j, &e);
+    if (!j->link || send_hello(j, &e)) fail(j, &e);
+}
+
+static void dial_next(struct joining *j) {
+    struct err e;
+    j->state = JOIN_DIALLING;
+    if (j->next == j->token.n) {
+        const struct err why = j->why;
+        fail(j, &why);
+        return;
+    }
+    j->dial = pair_dial_start(j->c->s->base, j->c->tls, j->token.addresses[j->next++], on_dialled, j, &e);
+    if (!j->dial) fail(j, &e);
+}
+
+// ---------------------------------------------------------------- the command line's side
+static int read_body(struct joining *j, const json_t *body, struct err *e) {
+    const char *token = "", *name = j->c->name, *address = "";
+    if (json_get_string(body, "token", &token, e) || json_get_string(body, "name", &name, e) ||
+        json_get_string(body, "address", &address, e) || pairing_decode(token, &j->token, e))
+        return -1;
+    if (!roster_is_name(name))
+        return err_param(e, "name", "'%.64s' is no name for a node: use letters, digits, '.', '_' and '-'", name);
+    if (!roster_is_address(address)) return err_param(e, "address", "'%.64s' is not of the form HOST:PORT", address);
+    snprintf(j->name, sizeof j->name, "%s", name);
+    snprintf(j->address, sizeof j->address, "%s", address);
+    return 0;
+}
+
+static int check_can_join(struct cluster *c, struct err *e) {
+    if (c->joining) return err_set(e, ERR_BUSY, "this node is joining already");
+    if (c->roster)
+        return err_set(e, ERR_INVALID, "this node belongs to cluster '%s' already: `nebulus leave` comes first",
+                       c->roster->cluster);
+    if (membership_kept(c)) return membership_check(c, e);
+    return cluster_prepare(c, e);
+}
+
+void join_start(const struct call *call) {
+    struct cluster *c = call->s->cluster;
+    struct err why = {.code = ERR_NONE};
+    json_t *body = call_body(call, &why);
+    struct joining *j = body && !check_can_join(c, &why) ? calloc(1, sizeof *j) : NULL;
+    if (j) {
+        *j = (struct joining){.c = c, .call = *call};
+        c->joining = j;
+        if (read_body(j, body, &why)) joining_free(j, false);
+    } else if (!why.code)
+        err_set(&why, ERR_INTERNAL, "out of memory");
+    json_decref(body);
+    if (why.code) {
+        call_fail(call, &why);
+        return;
+    }
+    http_on_close(call->x, on_client_left, j);
+    dial_next(j);
+}
