@@ -73,7 +73,8 @@ int engine_submit(struct engine *w, const struct gen_request *r, const struct ge
 // tokens it has; they count as generated, and their text is not told again. Where from >= 0 it waits until rows of all
 // positions before `from` are installed; otherwise it begins at once and computes what its cache lacks. Where these
 // tokens already end it (an end-of-text token, a stop string, the length), it ends at once. One that still waits for
-// rows may be started again with n = 0 and from < 0: it waits no longer, and keeps what is installed. Rows of tokens
+// rows may be started again with n = 0 and from < 0: it waits no longer, and keeps what is installed (where it has
+// begun meanwhile, this changes nothing). Rows of tokens
 // that it does not have (the other worker had computed further) are as if they were not there.
 int engine_go(struct engine *w, uint64_t id, const int32_t *generated, int32_t n, int32_t from, struct err *e) MUST_USE;
 

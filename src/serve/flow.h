@@ -44,7 +44,8 @@ struct flow_io {
     int (*stream)(void *io, int from, int to, int32_t first, struct err *e);
     void (*cut)(void *io, int from); // the stream is not wanted any more: a pause does not wait for its rows
     // Computes: the prompt, then what is to be generated after the tokens it has and these n, which are generated ones
-    // too. from >= 0: once rows before it are there. Again with n = 0 and from < 0: does not wait for rows any more.
+    // too. from >= 0: once rows before it are there. Again with n = 0 and from < 0: does not wait for rows any more,
+    // where it still does.
     int (*start)(void *io, int place, const int32_t *generated, int32_t n, int32_t from, struct err *e);
     int (*pause)(void *io, int place, struct err *e); // answered by flow_paused, flow_ended or flow_failed
     void (*drop)(void *io, int place);                // nothing more is heard of it; its rows and memory go
@@ -58,7 +59,7 @@ struct flow_io {
 
 struct flow_plan {
     int prefill, decode; // places; the same one: no stream
-    bool zero_stall;
+    bool zero_stall;     // must be off where a model's state travels whole (KV_OPAQUE): it travels after a pause
 };
 
 // Begins with opening the prefill place. NULL: out of memory, or it failed at once and nothing else can be done (then
