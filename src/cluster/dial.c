@@ -1,4 +1,4 @@
-// The way to a member: pause, look its name up, connect, handshake; then control.c has the connection.
+// The way to a member: pause, look its name up, connect, handshake; then control_link.c has the connection.
 #include "base/address.h"
 #include "base/clock.h"
 #include "cluster/peers_internal.h"
@@ -114,8 +114,9 @@ static void on_connected(evutil_socket_t fd, short what, void *arg) {
 static void start_connecting(struct member *m, const struct addrinfo *a) {
     struct dial *d = &m->dial;
     int on = 1;
-    d->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (d->fd < 0 || setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) ||
+    d->fd = socket(a->ai_family, SOCK_STREAM, 0);
+    if (d->fd < 0 || evutil_make_socket_nonblocking(d->fd) || evutil_make_socket_closeonexec(d->fd) ||
+        setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) ||
         (connect(d->fd, a->ai_addr, a->ai_addrlen) && errno != EINPROGRESS)) {
         fail(m, ERR_UNREACHABLE, strerror(errno));
         return;

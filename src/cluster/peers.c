@@ -33,7 +33,7 @@ void member_tell_down(struct member *m) {
     struct peers *p = m->peers;
     if (!m->told_up || m->link || p->freed) return;
     m->told_up = false;
-    log_info("peer %s is down: %s", m->pub.name, m->ended.msg);
+    log_line(m->ended.code == ERR_INVALID ? LOG_WARN : LOG_INFO, "peer %s is down: %s", m->pub.name, m->ended.msg);
     const struct err why = m->ended;
     p->ev.down(p->o.arg, &m->pub, &why);
     json_decref(m->about);

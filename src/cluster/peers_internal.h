@@ -1,4 +1,4 @@
-// What peers.c (members), accept.c (who comes), dial.c (where this node goes) and control.c (one link) share.
+// What peers.c (members), accept.c (who comes), dial.c (where this node goes) and control_link.c (one link) share.
 #pragma once
 
 #include "base/buf.h"
@@ -104,7 +104,7 @@ struct member *peers_member_of(const struct peers *p, const uint8_t pin[TLS_PIN]
 void member_why(struct member *m, const struct err *why); // why it is down; logged where it is news
 void member_tell_down(struct member *m);                  // where it is due
 
-// ---- control.c
+// ---- control_link.c
 // Takes bev over, also when it fails, and says hello.
 void control_open(struct member *m, struct bufferevent *bev, bool dialled);
 // why: NULL where it is superfluous, and nobody's fault. Its memory stays until the loop's next round.

@@ -1,5 +1,5 @@
 // Nodes with real sockets and keys, in one process and in several: links that come up, carry messages, and end.
-#include "cluster/peers_fixture.h"
+#include "cluster/peers_world.h"
 
 #include <arpa/inet.h>
 #include <sys/socket.h>
@@ -231,6 +231,32 @@ static void test_refused_members(void **state) {
     fixture_add(a, b, "127.0.0.1:1"); // known ones can still be changed
 }
 
+static void test_listening(void **state) {
+    struct world *w = *state;
+    struct node *a = ada(w), *b = bob(w);
+    struct err e;
+    uint16_t port = 0;
+    assert_int_equal(peers_listen(a->p, "127.0.0.1", b->port, &port, &e), -1);
+    assert_int_equal(e.code, ERR_IO);
+    assert_non_null(strstr(e.msg, "in use; choose another port"));
+    assert_null(strchr(e.msg, '\n'));
+    assert_int_equal(peers_listen(a->p, "192.0.2.1", 0, &port, &e), -1); // another machine's
+    unsigned more = 1;
+    if (!peers_listen(a->p, "::1", 0, &port, &e)) { // where there is IPv6
+        char address[PEERS_ADDRESS];
+        snprintf(address, sizeof address, "[::1]:%u", port);
+        know_each_other(b, a, address);
+        RUN_UNTIL(w, linked(a, b));
+        more++;
+    }
+    while (!peers_listen(a->p, "127.0.0.1", 0, &port, &e)) {
+        assert_int_not_equal(port, 0);
+        more++;
+    }
+    assert_int_equal(more, LIMIT_PEER_LISTENERS);
+    assert_int_equal(e.code, ERR_LIMIT);
+}
+
 // ---------------------------------------------------------------- changes
 static void test_restart(void **state) {
     struct world *w = *state;
@@ -241,7 +267,7 @@ static void test_restart(void **state) {
         uint16_t port = b->port;
         peers_free(b->p);
         b->ups = b->downs = 0;
-        fixture_open(w, b, port);
+        fixture_open(w->base, b, port);
         fixture_add(b, a, round == 2 ? a->address : "");
         RUN_UNTIL(w, a->downs == round);
     }
@@ -282,7 +308,7 @@ static void test_pauses_grow(void **state) {
     assert_int_equal(m->pub.why.code, ERR_UNREACHABLE);
     assert_non_null(strstr(m->pub.why.msg, b->address));
     RUN_UNTIL(w, m->dial.pause_ms == fixture_timing.pause_most);
-    fixture_open(w, b, port);
+    fixture_open(w->base, b, port);
     fixture_add(b, a, "");
     RUN_UNTIL(w, linked(a, b));
     assert_int_equal(m->dial.pause_ms, fixture_timing.pause_most);
@@ -363,20 +389,20 @@ static void test_freeing_from_callbacks(void **state) {
     know_each_other(a, b, b->address);
     b->react = free_all; // in up
     RUN_UNTIL(w, !b->p);
-    fixture_open(w, b, b->port);
+    fixture_open(w->base, b, b->port);
     fixture_add(b, a, "");
     RUN_UNTIL(w, linked(a, b));
     b->react = free_all; // in message
     for (int i = 1; i <= 100; i++) assert_int_equal(send_number(a, b, i, "", NULL), 0);
     RUN_UNTIL(w, !b->p);
     assert_int_equal(b->messages, 1);
-    fixture_open(w, b, b->port);
+    fixture_open(w->base, b, b->port);
     fixture_add(b, a, "");
     RUN_UNTIL(w, linked(a, b));
     b->react = free_all; // in down, that of a removed member
     peers_remove(b->p, a->id, "gone");
     RUN_UNTIL(w, !b->p);
-    fixture_open(w, b, b->port);
+    fixture_open(w->base, b, b->port);
 }
 
 // ---------------------------------------------------------------- other processes
@@ -398,7 +424,7 @@ static struct child start_bob(struct world *w) {
         struct world mine = {.base = event_base_new()};
         alarm(100); // the end, should the parent fail
         mine.n[1] = *bob(w);
-        fixture_open(&mine, bob(&mine), 0);
+        fixture_open(mine.base, bob(&mine), 0);
         bob(&mine)->echo = true;
         fixture_add(bob(&mine), ada(w), "");
         if (write(ready[1], &bob(&mine)->port, sizeof(uint16_t)) != sizeof(uint16_t)) _exit(1);
@@ -463,6 +489,7 @@ int main(void) {
                                        CASE(test_not_a_member_there),
                                        CASE(test_two_names_of_one_key),
                                        CASE(test_refused_members),
+                                       CASE(test_listening),
                                        CASE(test_restart),
                                        CASE(test_changes_of_a_member),
                                        CASE(test_pauses_grow),

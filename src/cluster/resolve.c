@@ -1,7 +1,6 @@
 #include "cluster/resolve.h"
 #include "base/limits.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -96,11 +95,13 @@ static int ask_elsewhere(struct resolve *r, struct event_base *base, struct err 
     int fds[2];
     if (atomic_load(&waiting) >= LIMIT_PEER_LOOKUPS)
         return err_set(e, ERR_BUSY, "%u names are being looked up already", LIMIT_PEER_LOOKUPS);
-    if (pipe2(fds, O_CLOEXEC)) return err_errno(e, "cannot look up %s", r->q->host);
+    if (pipe(fds)) return err_errno(e, "cannot look up %s", r->q->host);
     r->fd = fds[0];
     r->q->fd = fds[1];
     r->answered = event_new(base, r->fd, EV_READ | EV_PERSIST, on_answer, r);
-    if (r->answered && !event_add(r->answered, NULL)) return start_thread(r->q, e);
+    if (!evutil_make_socket_closeonexec(fds[0]) && !evutil_make_socket_closeonexec(fds[1]) && r->answered &&
+        !event_add(r->answered, NULL))
+        return start_thread(r->q, e);
     close(fds[1]);
     return err_set(e, ERR_INTERNAL, "out of memory");
 }

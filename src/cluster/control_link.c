@@ -255,7 +255,6 @@ static void fault(struct control *c, const struct err *why) {
     struct member *m = c->member;
     struct err e;
     err_set(&e, ERR_INVALID, "it breaks the protocol of links: %.400s", why->msg);
-    if (c->state == CONTROL_UP) log_warn("peer %s: %s", m->pub.name, e.msg);
     m->barred_ns = clock_mono_ns() + (uint64_t)m->peers->timing.pause_most * NS_PER_MS;
     m->dial.pause_ms = m->peers->timing.pause_most;
     control_close(c, &e);
@@ -270,6 +269,8 @@ static void hear_frames(struct control *c) {
         json_t *msg;
         int rc = frame_take(c->in.data + at, c->in.len - at, max, &msg, &used, &why);
         if (!rc) break;
+        if (rc < 0 && why.code != ERR_LIMIT) // the parser's words quote a piece, which may be of a prompt
+            err_set(&why, ERR_INVALID, "a frame holds no proper JSON object");
         if (rc > 0) {
             at += used;
             rc = hear(c, msg, &why);
