@@ -31,7 +31,7 @@ check: ## set up, build with -Werror, run every test
 check-asan: ## the same under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory check PRESET=asan
 
-check-tsan: ## the threaded parts under ThreadSanitizer
+check-tsan: ## the same under ThreadSanitizer
 	@$(MAKE) --no-print-directory check PRESET=tsan
 
 fuzz: ## run every libFuzzer target for SECONDS=30 each (needs clang)
