@@ -6,7 +6,7 @@ DOC     ?=
 MODEL   ?=
 PREFIX  ?= /usr/local
 .DEFAULT_GOAL := build
-.PHONY: help build demo check check-asan check-tsan fuzz oracle soak bench-serve install clean configure
+.PHONY: help build demo check check-asan check-tsan sim fuzz oracle soak bench-serve install clean configure
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ check-asan: ## the same under AddressSanitizer and UBSan
 
 check-tsan: ## the same under ThreadSanitizer
 	@$(MAKE) --no-print-directory check PRESET=tsan
+
+sim: build ## thousands of simulated runs with faults; make sim SEED=n replays one
+	@cmake --build $(BUILD) --target sim
+	@$(BUILD)/sim $(if $(SEED),--seed $(SEED),--runs $(or $(RUNS),30000))
 
 fuzz: ## run every libFuzzer target for SECONDS=30 each (needs clang)
 	@scripts/fuzz $(or $(SECONDS),30)

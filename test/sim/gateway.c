@@ -1,0 +1,395 @@
+#include "gateway.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct world *world_of(const struct job *j) { return &j->of->c.w; }
+
+static const char *const spot_names[] = {"none", "asked", "held", "running", "pausing", "paused"};
+
+static void step(struct job *j) {
+    j->of->steps++;
+    j->of->stepped(j->of, j);
+}
+
+// ---------------------------------------------------------------- orders
+static bool allow(struct job *j, int place, unsigned states, const char *order) {
+    bool known = place >= 0 && place < j->of->c.n;
+    if (known && !j->over && (states >> j->spots[place].state & 1)) return true;
+    world_break(world_of(j), "job %d: %s at place %d, which is %s", j->index, order, place,
+                j->over ? "over"
+                : known ? spot_names[j->spots[place].state]
+                        : "unknown");
+    return false;
+}
+
+#define IN(state) (1u << (state))
+enum { OPEN = IN(SPOT_HELD) | IN(SPOT_RUNNING) | IN(SPOT_PAUSING) | IN(SPOT_PAUSED) };
+
+static struct order *order_for(struct job *j, enum order_kind kind, int place) {
+    struct order *o = must_alloc(sizeof *o);
+    *o = (struct order){.kind = kind,
+                        .sequence = j->spots[place].sequence,
+                        .seed = j->seed,
+                        .job = j->index,
+                        .source = NOBODY,
+                        .most = j->most,
+                        .from = -1,
+                        .first = -1};
+    return o;
+}
+
+static void send(struct job *j, int place, struct order *o) {
+    wire_send(&j->of->c.orders[place], 0, place_order, &j->of->c.places[place], o);
+    step(j);
+}
+
+// Some orders fail at once: where the place is known to be away, and now and then for no reason.
+static int refuse(struct job *j, int place, struct err *e) {
+    if (!j->of->c.linked[place]) return err_set(e, ERR_UNREACHABLE, "place %d is away", place);
+    if (!world_chance(world_of(j), (unsigned)j->of->refusals)) return 0;
+    j->spots[place].counts = false;
+    return err_set(e, ERR_INTERNAL, "an order failed");
+}
+
+static int on_open(void *io, int place, const int32_t *prompt, int32_t n, int source, struct err *e) {
+    struct job *j = io;
+    if (!allow(j, place, IN(SPOT_NONE), "open")) return err_set(e, ERR_INTERNAL, "not allowed");
+    if (n && (n != j->n_prompt || memcmp(prompt, j->prompt, (size_t)n * sizeof *prompt)))
+        world_break(world_of(j), "job %d: another prompt", j->index);
+    if (j->begun != (n > 0)) world_break(world_of(j), "job %d: the tokens of the prompt are known", j->index);
+    world_trace(world_of(j), "job %d: open place %d, rows of %d", j->index, place, source);
+    if (refuse(j, place, e)) return -1;
+    if (j->told) j->of->tally->reopened++;
+    j->spots[place].state = SPOT_ASKED;
+    j->spots[place].sequence = ++j->of->sequences;
+    struct order *o = order_for(j, ORDER_OPEN, place);
+    o->source = source;
+    o->n = j->n_prompt;
+    memcpy(o->tokens, j->prompt, sizeof j->prompt);
+    send(j, place, o);
+    return 0;
+}
+
+static int on_stream(void *io, int from, int to, int32_t first, struct err *e) {
+    struct job *j = io;
+    world_trace(world_of(j), "job %d: stream from place %d to %d, from row %d", j->index, from, to, (int)first);
+    if (!allow(j, from, OPEN, "stream") || !allow(j, to, IN(SPOT_HELD), "stream"))
+        return err_set(e, ERR_INTERNAL, "not allowed");
+    if (refuse(j, from, e)) return -1;
+    struct order *o = order_for(j, ORDER_EXPORT, from);
+    o->to = to;
+    o->stream = j->spots[to].sequence;
+    o->first = first;
+    o->n = STREAM_SLOTS;
+    send(j, from, o);
+    return 0;
+}
+
+static void on_cut(void *io, int from) {
+    struct job *j = io;
+    world_trace(world_of(j), "job %d: cut the stream from place %d", j->index, from);
+    if (allow(j, from, OPEN, "cut")) send(j, from, order_for(j, ORDER_EXPORT, from));
+}
+
+static int on_start(void *io, int place, const int32_t *generated, int32_t n, int32_t from, struct err *e) {
+    struct job *j = io;
+    struct spot *s = &j->spots[place];
+    bool again = s->state == SPOT_RUNNING && s->waits && !n && from < 0;
+    world_trace(world_of(j), "job %d: start place %d with %d tokens, from row %d", j->index, place, (int)n, (int)from);
+    if (!again && !allow(j, place, IN(SPOT_HELD) | IN(SPOT_PAUSED), "start"))
+        return err_set(e, ERR_INTERNAL, "not allowed");
+    if (refuse(j, place, e)) return -1;
+    if (s->state == SPOT_PAUSED) j->of->tally->resumed++;
+    if (from >= 0) {
+        j->handed = true;
+        j->of->tally->handed++;
+    }
+    s->state = SPOT_RUNNING;
+    s->waits = from >= 0;
+    struct order *o = order_for(j, ORDER_START, place);
+    o->from = from;
+    o->n = n;
+    if (n) memcpy(o->tokens, generated, (size_t)n * sizeof *generated);
+    send(j, place, o);
+    return 0;
+}
+
+static int on_pause(void *io, int place, struct err *e) {
+    struct job *j = io;
+    world_trace(world_of(j), "job %d: pause place %d", j->index, place);
+    if (!allow(j, place, IN(SPOT_RUNNING), "pause")) return err_set(e, ERR_INTERNAL, "not allowed");
+    if (refuse(j, place, e)) return -1;
+    j->spots[place].state = SPOT_PAUSING;
+    send(j, place, order_for(j, ORDER_PAUSE, place));
+    return 0;
+}
+
+static void on_drop(void *io, int place) {
+    struct job *j = io;
+    world_trace(world_of(j), "job %d: drop place %d", j->index, place);
+    if (!allow(j, place, OPEN | IN(SPOT_ASKED), "drop")) return;
+    struct order *o = order_for(j, ORDER_DROP, place);
+    j->spots[place].state = SPOT_NONE;
+    j->spots[place].sequence = 0;
+    send(j, place, o);
+}
+
+static void ring(void *job, void *serial) {
+    struct job *j = job;
+    if (*(uint64_t *)serial != j->timer || j->over || j->left) return;
+    world_trace(world_of(j), "job %d: time", j->index);
+    j->timer++;
+    j->of->tally->timeouts++;
+    flow_time(j->flow);
+    step(j);
+}
+
+static void on_timer(void *io, long ms) {
+    struct job *j = io;
+    j->timer++;
+    if (!ms) return;
+    uint64_t *serial = must_alloc(sizeof *serial);
+    *serial = j->timer;
+    world_at(world_of(j), (uint64_t)ms * 1000, NULL, ring, j, serial);
+}
+
+// ---------------------------------------------------------------- the client
+static void on_begin(void *io, const struct gen_begin *b) {
+    struct job *j = io;
+    if (j->begun || j->told || j->over) world_break(world_of(j), "job %d begins twice", j->index);
+    if (b->prompt_tokens != j->n_prompt) world_break(world_of(j), "job %d: a prompt of another length", j->index);
+    j->begun = true;
+    j->cached = b->cached_tokens;
+}
+
+static void on_text(void *io, const char *text, size_t len, int32_t tokens) {
+    struct job *j = io;
+    world_trace(world_of(j), "job %d: token %d '%.*s'", j->index, (int)tokens, (int)len, text);
+    if (!j->begun || j->over) world_break(world_of(j), "job %d: text before its beginning or after its end", j->index);
+    if (tokens != j->told + 1)
+        world_break(world_of(j), "job %d: token %d after %d", j->index, (int)tokens, (int)j->told);
+    if (j->len + len > j->wanted.len || memcmp(j->wanted.text + j->len, text, len)) {
+        world_break(world_of(j), "job %d: the text of token %d is wrong", j->index, (int)tokens);
+        return;
+    }
+    j->len += len;
+    j->told = tokens;
+}
+
+static void check_nothing_twice(const struct job *j) {
+    int32_t rows = j->n_prompt - j->cached + j->wanted.tokens - 1;
+    if (j->of->calm && j->of->c.rows_of[j->index] != rows)
+        world_break(world_of(j), "job %d: %d rows were computed, %d were needed", j->index, j->of->c.rows_of[j->index],
+                    (int)rows);
+}
+
+static void finish(struct job *j) {
+    j->over = true;
+    for (int i = 0; i < j->of->c.n; i++)
+        if (j->spots[i].state != SPOT_NONE)
+            world_break(world_of(j), "job %d is over, but %s at place %d", j->index, spot_names[j->spots[i].state], i);
+}
+
+static void on_end(void *io, const struct gen_result *r) {
+    struct job *j = io;
+    const struct answer *a = &j->wanted;
+    world_trace(world_of(j), "job %d: end", j->index);
+    if (j->over) world_break(world_of(j), "job %d ends twice", j->index);
+    if (j->len != a->len || r->finish != a->how || r->completion_tokens != a->tokens || j->told < a->tokens - 1)
+        world_break(world_of(j), "job %d: not the whole answer", j->index);
+    if (r->prompt_tokens != j->n_prompt || r->cached_tokens != j->cached)
+        world_break(world_of(j), "job %d: figures of another job", j->index);
+    check_nothing_twice(j);
+    finish(j);
+    j->of->tally->ended++;
+}
+
+static bool could_go_on(const struct job *j) {
+    for (int i = 0; i < j->of->c.n; i++)
+        if (j->spots[i].counts && j->spots[i].upsets == j->of->c.places[i].upsets) return true;
+    return false;
+}
+
+static void on_fail(void *io, const struct err *why) {
+    struct job *j = io;
+    world_trace(world_of(j), "job %d: fail: %s", j->index, why->msg);
+    if (why->code == ERR_NONE || !*why->msg) world_break(world_of(j), "job %d fails without a reason", j->index);
+    if (j->over) world_break(world_of(j), "job %d ends twice", j->index);
+    if (could_go_on(j)) world_break(world_of(j), "job %d failed, though a place was well: %s", j->index, why->msg);
+    finish(j);
+    j->of->tally->failed++;
+}
+
+// ---------------------------------------------------------------- what the places say
+static struct job *job_of(struct gateway *g, int place, uint64_t sequence) {
+    for (int i = 0; i < g->n_jobs; i++)
+        if (g->jobs[i].flow && g->jobs[i].spots[place].state != SPOT_NONE &&
+            g->jobs[i].spots[place].sequence == sequence)
+            return &g->jobs[i];
+    return NULL;
+}
+
+static void spot_lost(struct job *j, int place) {
+    struct spot *s = &j->spots[place];
+    j->of->tally->losses[s->state]++;
+    s->state = SPOT_NONE;
+    s->sequence = 0;
+}
+
+static void on_cut_news(struct gateway *g, const struct news *n) {
+    for (int place = 0; place < g->c.n; place++) {
+        struct job *j = job_of(g, place, n->sequence); // at the place that rows are for
+        if (!j) continue;
+        g->tally->cuts++;
+        flow_cut(j->flow, place, &n->why);
+        return;
+    }
+}
+
+static void on_opened(struct job *j, const struct news *n) {
+    struct gen_begin b = {.prompt_tokens = n->n, .cached_tokens = n->cached, .tokens = n->tokens};
+    j->spots[n->place].state = SPOT_HELD;
+    flow_opened(j->flow, n->place, &b);
+}
+
+static void on_text_news(struct job *j, const struct news *n) {
+    j->spots[n->place].waits = false;
+    flow_text(j->flow, n->place, n->text.text, (size_t)n->text.len, n->count, n->token);
+    if (!j->moved || flow_speaker(j->flow) != n->place || j->spots[n->place].state != SPOT_RUNNING) return;
+    for (int i = 0; i < j->of->c.n; i++) // where it came from has been left
+        if (j->spots[i].state == SPOT_NONE) j->spots[i].counts = false;
+}
+
+static void on_ended(struct job *j, const struct news *n) {
+    struct gen_result r = {
+        .finish = n->how, .prompt_tokens = n->n, .cached_tokens = n->cached, .completion_tokens = n->count};
+    if (j->of->calm && j->handed && n->place != j->plan.decode)
+        world_break(world_of(j), "job %d was handed over, and ended at place %d", j->index, n->place);
+    j->spots[n->place].state = SPOT_NONE;
+    j->spots[n->place].sequence = 0;
+    flow_ended(j->flow, n->place, &r);
+}
+
+static void on_failed(struct job *j, const struct news *n) {
+    if (n->why.code == ERR_BUSY) j->spots[n->place].counts = false;
+    spot_lost(j, n->place);
+    flow_failed(j->flow, n->place, &n->why);
+}
+
+static void on_paused(struct job *j, const struct news *n) {
+    j->spots[n->place].state = SPOT_PAUSED;
+    flow_paused(j->flow, n->place, n->count, n->past);
+}
+
+// What nobody asked for, and nobody may believe.
+static void stray(struct job *j) {
+    struct world *w = world_of(j);
+    int place = (int)world_below(w, (uint64_t)j->of->c.n);
+    struct spot *s = &j->spots[place];
+    struct err why;
+    err_set(&why, ERR_WORKER, "made up");
+    if (s->state == SPOT_NONE) {
+        struct gen_begin b = {.prompt_tokens = 3, .tokens = j->prompt};
+        flow_opened(j->flow, place, &b);
+        flow_failed(j->flow, place, &why);
+        flow_cut(j->flow, place, &why);
+    }
+    if (s->state != SPOT_PAUSING) flow_paused(j->flow, place, j->told, j->n_prompt);
+    if (place != flow_speaker(j->flow)) flow_text(j->flow, place, "?", 1, j->told + 1, 7);
+    if (j->told) flow_text(j->flow, place, "?", 1, j->told, 7);
+    flow_installed(j->flow, PLACES + 1, MODEL_MOST);
+}
+
+static void on_heard(void *arg, const struct news *n) {
+    static void (*const handlers[])(struct job *, const struct news *) = {
+        [NEWS_OPENED] = on_opened, [NEWS_TEXT] = on_text_news, [NEWS_PAUSED] = on_paused,
+        [NEWS_ENDED] = on_ended,   [NEWS_FAILED] = on_failed,
+    };
+    struct gateway *g = arg;
+    struct job *j = n->kind == NEWS_CUT ? NULL : job_of(g, n->place, n->sequence);
+    if (n->kind == NEWS_CUT) on_cut_news(g, n);
+    if (!j) return; // dropped meanwhile
+    if (n->kind == NEWS_INSTALLED)
+        flow_installed(j->flow, n->place, n->upto);
+    else
+        handlers[n->kind](j, n);
+    if (g->strays && world_chance(&g->c.w, 20)) stray(j);
+    step(j);
+}
+
+static void on_lost(void *arg, int place) {
+    struct gateway *g = arg;
+    struct err why;
+    err_set(&why, ERR_UNREACHABLE, "place %d does not answer", place);
+    g->c.linked[place] = false;
+    for (int i = 0; i < g->n_jobs; i++) {
+        struct job *j = &g->jobs[i];
+        if (!j->flow || j->spots[place].state == SPOT_NONE) continue;
+        spot_lost(j, place);
+        flow_failed(j->flow, place, &why);
+        step(j);
+    }
+}
+
+// ---------------------------------------------------------------- jobs
+void gateway_init(struct gateway *g) {
+    g->c.heard = on_heard;
+    g->c.lost = on_lost;
+    g->c.arg = g;
+}
+
+void gateway_begin(struct gateway *g, struct job *j) {
+    static const struct flow_io io = {.open = on_open,
+                                      .stream = on_stream,
+                                      .cut = on_cut,
+                                      .start = on_start,
+                                      .pause = on_pause,
+                                      .drop = on_drop,
+                                      .timer = on_timer,
+                                      .begin = on_begin,
+                                      .text = on_text,
+                                      .end = on_end,
+                                      .fail = on_fail};
+    struct err e = {.code = ERR_NONE};
+    model_answer(j->prompt, j->n_prompt, j->seed, j->most, &j->wanted);
+    world_trace(&g->c.w, "job %d: %d tokens, then %d; places %d and %d%s", j->index, (int)j->n_prompt,
+                (int)j->wanted.tokens, j->plan.prefill, j->plan.decode, j->plan.zero_stall ? ", zero stall" : "");
+    const int places[] = {j->plan.prefill, j->plan.decode};
+    for (int i = 0; i < 2; i++) {
+        j->spots[places[i]].counts = g->c.linked[places[i]];
+        j->spots[places[i]].upsets = g->c.places[places[i]].upsets;
+    }
+    g->tally->jobs++;
+    j->flow = flow_new(&j->plan, &io, j, &e);
+    if (!j->flow) on_fail(j, &e);
+}
+
+void gateway_leave(struct gateway *g, struct job *j) {
+    if (!j->flow || j->over) return;
+    world_trace(&g->c.w, "job %d: the client leaves", j->index);
+    flow_free(j->flow);
+    j->flow = NULL;
+    j->left = true;
+    finish(j);
+    g->tally->left++;
+}
+
+void gateway_move(struct gateway *g, struct job *j, int to) {
+    struct err e;
+    if (!j->flow || j->over) return;
+    world_trace(&g->c.w, "job %d: move to place %d", j->index, to);
+    int speaker = flow_speaker(j->flow), rc = flow_move(j->flow, to, &e);
+    if (rc && (e.code == ERR_BUSY || e.code == ERR_INVALID)) return;
+    for (int i = 0; i < g->c.n; i++)
+        if (i != speaker && (i != to || rc)) j->spots[i].counts = false;
+    if (rc) return;
+    j->moved = true;
+    j->spots[to].counts = true;
+    j->spots[to].upsets = g->c.places[to].upsets;
+    g->tally->moved++;
+}
+
+void gateway_close(struct gateway *g) {
+    for (int i = 0; i < g->n_jobs; i++) flow_free(g->jobs[i].flow);
+}
