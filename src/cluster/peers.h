@@ -4,13 +4,12 @@
 // inside a call, and may call everything here, peers_free too.
 //
 // A member is dialled where its address is known, again and again with a growing pause (0.25 s to 5 s; short again
-// after a link that lasted); of a name's several addresses each try takes the next. Each side says hello (a refused
-// TLS 1.3 client believes that it is connected); then the side with the smaller id decides: of connections between the
-// same two the first stays, and one that is up gives way only to a peer that has lost it or was started anew. A link is
-// probed every PEERS_BEAT_MS and down after PEERS_SILENT_MS without a byte; a reset is noticed at once. A peer that
-// breaks the protocol is dropped and left alone for the longest pause. Incoming TLS_DATA connections are passed on;
-// TLS_PAIR ones too, as the only ones an unknown machine can have. Of unfinished handshakes the oldest makes room for
-// the one beyond LIMIT_PEER_HANDSHAKES.
+// after a link that lasted). Each side says hello (a refused TLS 1.3 client believes that it is connected); then the
+// side with the smaller id decides: of connections between the same two the first stays, and one that is up gives way
+// only to a peer that has lost it or was started anew. A link is probed every PEERS_BEAT_MS and down after
+// PEERS_SILENT_MS without a byte; a reset is noticed at once. A peer that breaks the protocol is dropped and left alone
+// for the longest pause. Incoming TLS_DATA connections are passed on; TLS_PAIR ones too, as the only ones an unknown
+// machine can have. Of unfinished handshakes the oldest makes room for the one beyond LIMIT_PEER_HANDSHAKES.
 #pragma once
 
 #include "base/err.h"

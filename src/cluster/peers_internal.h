@@ -5,7 +5,7 @@
 #include "base/limits.h"
 #include "cluster/linkmsg.h"
 #include "cluster/peers.h"
-#include "cluster/resolve.h"
+#include "cluster/reach.h"
 #include <event2/event.h>
 #include <event2/listener.h>
 
@@ -39,14 +39,9 @@ struct control {
 };
 
 struct dial {
-    struct event *timer; // the pause before a try; during one, its time limit
-    bool trying;
-    struct resolve *lookup;
-    int fd; // that is being connected, or -1
-    struct event *connected;
-    struct bufferevent *bev; // that is handshaking
-    long pause_ms;           // before the next try
-    unsigned turn;           // which of a name's addresses comes next
+    struct event *timer; // the pause before a try
+    struct reach *reach; // a try
+    long pause_ms;       // the next pause
 };
 
 struct member {

@@ -197,7 +197,7 @@ void cluster_free(struct cluster *c) {
     invite_end_all(c);
     join_end(c);
     leave_end(c);
-    pair_dial_cancel(c->looking);
+    reach_cancel(c->looking);
     if (c->transfers) transfers_free(c->transfers);
     peers_free(c->peers);
     if (c->tick) event_free(c->tick);

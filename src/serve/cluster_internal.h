@@ -4,15 +4,15 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "cluster/reach.h"
 #include "serve/call.h"
 #include "serve/cluster.h"
 #include "serve/cluster_routes.h"
-#include "serve/pair_dial.h"
 #include "serve/pair_link.h"
 #include "trust/pairing.h"
 #include <sys/queue.h>
 
-enum { CLUSTER_TICK_MS = 1000, CLUSTER_PARTING_MS = 500 };
+enum { CLUSTER_TICK_MS = 1000, CLUSTER_REACH_MS = 4000, CLUSTER_PARTING_MS = 500 };
 
 // What is known about another member beside its link.
 struct note {
@@ -34,7 +34,7 @@ struct cluster {
     char name[ROSTER_NAME]; // from the settings or the host; the roster's word counts for a member
     char statics[LIMIT_STATIC_PEERS][ROSTER_ADDRESS];
     size_t n_statics, next_static;
-    struct pair_dial *looking; // who answers at statics[next_static]
+    struct reach *looking; // who answers at statics[next_static]
 
     int lock; // descriptor; -1 = not this daemon's
     struct identity identity;

@@ -14,7 +14,7 @@ struct joining {
     struct pairing_token token;
     size_t next; // of the token's addresses
     char name[ROSTER_NAME], address[ROSTER_ADDRESS];
-    struct pair_dial *dial;
+    struct reach *dial;
     struct pair_link *link;
     enum { JOIN_DIALLING, JOIN_ASKED, JOIN_PROVEN } state;
     struct pairing_link facts;
@@ -24,7 +24,7 @@ struct joining {
 
 static void joining_free(struct joining *j, bool sent) {
     j->c->joining = NULL;
-    pair_dial_cancel(j->dial);
+    reach_cancel(j->dial);
     if (sent)
         pair_link_finish(j->link);
     else
@@ -167,10 +167,11 @@ static void on_closed(void *arg, const struct err *why) {
 }
 
 // ---------------------------------------------------------------- the way there
-static void on_dialled(void *arg, struct bufferevent *bev, const struct err *why) {
+static void on_reached(void *arg, struct bufferevent *bev, const uint8_t *shown, const struct err *why) {
     static const struct pair_link_events ev = {.message = on_message, .closed = on_closed};
     struct joining *j = arg;
     struct err e;
+    (void)shown; // no key is expected
     j->dial = NULL;
     if (!bev) {
         if (j->why.code != ERR_DENIED)
@@ -192,7 +193,9 @@ static void dial_next(struct joining *j) {
         fail(j, &why);
         return;
     }
-    j->dial = pair_dial_start(j->c->s->base, j->c->tls, j->token.addresses[j->next++], on_dialled, j, &e);
+    const struct reach_to to = {
+        .address = j->token.addresses[j->next++], .tls = j->c->tls, .use = TLS_PAIR, .each_ms = CLUSTER_REACH_MS};
+    j->dial = reach_start(j->c->s->base, &to, on_reached, j, &e);
     if (!j->dial) fail(j, &e);
 }
 

@@ -117,11 +117,12 @@ static bool all_up(const struct cluster *c) {
 }
 
 // Its key tells who it is. Nothing is said on this connection.
-static void on_dialled(void *arg, struct bufferevent *bev, const struct err *why) {
+static void on_reached(void *arg, struct bufferevent *bev, const uint8_t *shown, const struct err *why) {
     struct cluster *c = arg;
     const char *address = c->statics[c->next_static];
     uint8_t pin[TLS_PIN];
     struct err e;
+    (void)shown; // no key is expected
     c->looking = NULL;
     c->next_static = (c->next_static + 1) % c->n_statics;
     if (!bev) {
@@ -140,6 +141,8 @@ static void on_dialled(void *arg, struct bufferevent *bev, const struct err *why
 void locate_static(struct cluster *c) {
     struct err why;
     if (!c->n_statics || c->looking || all_up(c)) return;
-    c->looking = pair_dial_start(c->s->base, c->tls, c->statics[c->next_static], on_dialled, c, &why);
+    const struct reach_to to = {
+        .address = c->statics[c->next_static], .tls = c->tls, .use = TLS_PAIR, .each_ms = CLUSTER_REACH_MS};
+    c->looking = reach_start(c->s->base, &to, on_reached, c, &why);
     if (!c->looking) c->next_static = (c->next_static + 1) % c->n_statics;
 }
