@@ -5,13 +5,15 @@
 
 #include <string.h>
 
-extern const struct command command_trace, command_run, command_serve, command_status, command_ps, command_load,
-    command_stop, command_ls, command_show, command_import, command_rm, command_doctor, command_config,
-    command_completion, command_version, command_help;
+extern const struct command command_run, command_serve, command_status, command_ps, command_load, command_stop,
+    command_trace, command_ls, command_show, command_import, command_rm, command_cluster, command_invite, command_join,
+    command_nodes, command_leave, command_revoke, command_doctor, command_config, command_completion, command_version,
+    command_help;
 
 static const struct command *const commands[] = {
-    &command_run,    &command_serve,      &command_status,  &command_ps,     &command_load, &command_stop,
-    &command_trace,  &command_ls,         &command_show,    &command_import, &command_rm,   &command_doctor,
+    &command_run,    &command_serve,      &command_status,  &command_ps,     &command_load,   &command_stop,
+    &command_trace,  &command_ls,         &command_show,    &command_import, &command_rm,     &command_cluster,
+    &command_invite, &command_join,       &command_nodes,   &command_leave,  &command_revoke, &command_doctor,
     &command_config, &command_completion, &command_version, &command_help,
 };
 

@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
+#include "cli/term.h"
 #include "engine/process.h"
 
 #include <errno.h>
@@ -101,4 +102,25 @@ void own_daemon_stop(struct own_daemon *d) {
         interrupt_sleep(STOP_POLL_MS);
     }
     d->pid = 0;
+}
+
+static bool api_was_given(const struct settings *s) {
+    return s->origin[settings_find("api") - settings_table] == FROM_FLAG;
+}
+
+int own_daemon_reach(struct own_daemon *d, const struct settings *s, struct api_client **api, struct err *e) {
+    json_t *health = NULL;
+    *d = (struct own_daemon){.pid = 0};
+    if (!(*api = api_open(s->api, e))) return -1;
+    int rc = api_get(*api, "/health", &health, e);
+    json_decref(health);
+    if (!rc) return 0;
+    api_close(*api);
+    *api = NULL;
+    if (e->code != ERR_UNREACHABLE || api_was_given(s)) return -1;
+    term_notice("note: no daemon runs at %s; starting one for this call (`nebulus serve` keeps one)", s->api);
+    if (own_daemon_start(d, s, e)) return -1;
+    if ((*api = api_open(d->address, e))) return 0;
+    own_daemon_stop(d);
+    return -1;
 }

@@ -101,24 +101,11 @@ static const char *unheeded_flag(const struct args *a) {
     return NULL;
 }
 
-static bool api_was_given(const struct settings *s) {
-    return s->origin[settings_find("api") - settings_table] == FROM_FLAG;
-}
-
 static int find_daemon(struct job *j, struct err *e) {
-    const struct settings *s = &j->in->settings;
     const char *flag = unheeded_flag(&j->in->args);
-    json_t *health = NULL;
-    if (!(j->api = api_open(s->api, e))) return -1;
-    int rc = api_get(j->api, "/health", &health, e);
-    json_decref(health);
-    if (!rc && flag) term_notice("note: a daemon runs already, so that %s is as it was started with", flag);
-    if (!rc || e->code != ERR_UNREACHABLE || api_was_given(s)) return rc;
-    api_close(j->api);
-    j->api = NULL;
-    term_notice("note: no daemon runs at %s; starting one for this call (`nebulus serve` keeps one)", s->api);
-    if (own_daemon_start(&j->own, s, e)) return -1;
-    return (j->api = api_open(j->own.address, e)) ? 0 : -1;
+    if (own_daemon_reach(&j->own, &j->in->settings, &j->api, e)) return -1;
+    if (!j->own.pid && flag) term_notice("note: a daemon runs already, so that %s is as it was started with", flag);
+    return 0;
 }
 
 // ---- the answer

@@ -4,7 +4,7 @@
 //   POST /nebulus/v1/cluster/self     {[address]} -> {v, node}: this node as it would stand in a roster
 //   POST /nebulus/v1/cluster/found    {roster} -> the first roster of a new cluster, signed by the root that it names
 //   POST /nebulus/v1/cluster/adopt    {roster} -> the next epoch
-//   POST /nebulus/v1/cluster/invite   {[addresses]} -> NDJSON: open{token}, refused{message}.., proven{node},
+//   POST /nebulus/v1/cluster/invite   {[addresses], [name]} -> NDJSON: open{token}, refused{message}.., proven{node},
 //   joined{node} POST /nebulus/v1/cluster/join     {token, [name], [address]} POST /nebulus/v1/cluster/leave    {}
 #pragma once
 

@@ -16,6 +16,7 @@ struct invitation {
     struct call call;
     uint8_t secret[PAIRING_SECRET];
     char id[PAIRING_ID];
+    char name[ROSTER_NAME]; // that the admin gives to whoever comes; "" = its own
     struct event *expiry;
     unsigned wrong;
     struct guest *taken; // who has proven the secret; nobody else can any more
@@ -174,6 +175,7 @@ static int on_join(struct guest *g, const json_t *msg, struct err *e) {
         count_wrong(g);
         return -1;
     }
+    if (i->name[0]) snprintf(g->node.name, sizeof g->node.name, "%s", i->name);
     if (why.code || check_fits(g->c, &g->node, &why)) {
         call_line(&i->call, json_pack("{s:i, s:s, s:s}", "v", 1, "state", "refused", "message", why.msg));
         guest_refuse(g, &why);
@@ -292,6 +294,15 @@ static int make_token(const struct invitation *i, const json_t *body, char out[P
     return rc;
 }
 
+static int read_name(struct invitation *i, const json_t *body, struct err *e) {
+    const char *name = "";
+    if (json_get_string(body, "name", &name, e)) return -1;
+    if (*name && !roster_is_name(name))
+        return err_param(e, "name", "'%.64s' is no name for a node: use letters, digits, '.', '_' and '-'", name);
+    snprintf(i->name, sizeof i->name, "%s", name);
+    return 0;
+}
+
 static int check_can_invite(const struct cluster *c, struct err *e) {
     size_t n = 0;
     const struct invitation *i;
@@ -330,7 +341,7 @@ void invite_open(const struct call *call) {
     char token[PAIRING_TOKEN];
     json_t *body = call_body(call, &why);
     struct invitation *i = body && !check_can_invite(c, &why) ? invitation_new(c, call, &why) : NULL;
-    if (i && make_token(i, body, token, &why)) {
+    if (i && (read_name(i, body, &why) || make_token(i, body, token, &why))) {
         invitation_free(i, "withdrawn");
         i = NULL;
     }

@@ -1,4 +1,5 @@
 // Leaving: the peers are told as far as they can be reached, then the membership is forgotten.
+#include "base/log.h"
 #include "serve/cluster_internal.h"
 
 #include <stdlib.h>
@@ -27,6 +28,12 @@ static bool all_tried(const struct cluster *c) {
     return true;
 }
 
+static void go(struct cluster *c) {
+    gossip_left(c);
+    log_info("this node leaves cluster '%s'", c->roster->cluster);
+    membership_end(c);
+}
+
 static bool again_in(struct leaving *l, long ms) {
     struct timeval t = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
     return !event_add(l->timer, &t);
@@ -38,8 +45,7 @@ static void step(struct leaving *l) {
     if (waiting && again_in(l, POLL_MS)) return;
     if (!l->told && c->roster) {
         l->told = true;
-        gossip_left(c);
-        membership_end(c);
+        go(c);
         if (again_in(l, CLUSTER_PARTING_MS + POLL_MS)) return;
     }
     const struct call call = l->call;
@@ -59,9 +65,7 @@ static void on_client_left(void *arg) {
     struct cluster *c = l->c;
     bool told = l->told;
     leaving_free(l);
-    if (told || !c->roster) return;
-    gossip_left(c); // what was asked for is done all the same
-    membership_end(c);
+    if (!told && c->roster) go(c); // what was asked for is done all the same
 }
 
 void leave_end(struct cluster *c) {

@@ -194,7 +194,6 @@ int membership_begin(struct cluster *c, struct roster *r, struct err *e) {
 void membership_end(struct cluster *c) {
     struct timeval soon = {.tv_usec = CLUSTER_PARTING_MS * 1000};
     if (unlink(c->file)) log_error("%s cannot be removed: this node would be a member again when it restarts", c->file);
-    log_info("this node has left cluster '%s'", c->roster->cluster);
     invite_end_all(c);
     roster_free(c->roster);
     c->roster = NULL;
@@ -221,10 +220,12 @@ static int raise_alarm(struct cluster *c, const struct roster *other, const stru
 // This node itself is not in it any more.
 static void put_out(struct cluster *c, const struct roster *r) {
     struct err why;
-    err_set(
-        &why, ERR_DENIED,
-        "this node was removed from cluster '%s' by its admin (epoch %lld): it takes a new invitation to join again",
-        r->cluster, (long long)r->epoch);
+    const char *then =
+        roster_is_revoked(r, c->identity.pin)
+            ? "to join again it needs another key (remove the folder `identity` of its state directory) and"
+            : "to join again it needs";
+    err_set(&why, ERR_DENIED, "this node was put out of cluster '%s' by its admin (epoch %lld): %s a new invitation",
+            r->cluster, (long long)r->epoch, then);
     log_warn("%s", why.msg);
     membership_end(c);
     c->trouble = why;

@@ -1,0 +1,150 @@
+// nebulus nodes: the members of this node's cluster, as this node sees them.
+#include "base/json.h"
+#include "base/text.h"
+#include "cli/api_client.h"
+#include "cli/command.h"
+#include "cli/table.h"
+#include "cli/term.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct option options[] = {OPTION_JSON};
+
+struct node {
+    const char *name, *id, *state, *role, *address, *why, *version;
+    double since_s, rtt_ms;
+    json_t *models;
+};
+
+static int read_node(const json_t *o, struct node *n, struct err *e) {
+    *n = (struct node){.name = "?", .id = "?", .state = "?", .role = "?", .address = "", .why = "", .version = ""};
+    return json_get_string(o, "name", &n->name, e) || json_get_string(o, "id", &n->id, e) ||
+                   json_get_string(o, "state", &n->state, e) || json_get_string(o, "role", &n->role, e) ||
+                   json_get_string(o, "address", &n->address, e) || json_get_string(o, "why", &n->why, e) ||
+                   json_get_string(o, "version", &n->version, e) || json_get_array(o, "models", &n->models, e) ||
+                   json_get_real(o, "since_s", 0, 1e12, &n->since_s, e) ||
+                   json_get_real(o, "rtt_ms", 0, 1e9, &n->rtt_ms, e)
+               ? -1
+               : 0;
+}
+
+// "up 3m 20s", "down 24s", "this node", "left"
+static void state_text(const struct node *n, char *out, size_t size) {
+    char since[SIZE_TEXT] = "";
+    if (n->since_s > 0) term_duration(since, (uint64_t)n->since_s);
+    bool timed = *since && (!strcmp(n->state, "up") || !strcmp(n->state, "down"));
+    if (!strcmp(n->state, "self"))
+        snprintf(out, size, "this node");
+    else
+        snprintf(out, size, "%.20s%s%s", n->state, timed ? " " : "", timed ? since : "");
+}
+
+static void models_text(const json_t *models, char *out, size_t size) {
+    size_t used = 0;
+    snprintf(out, size, "-");
+    for (size_t i = 0; i < json_array_size(models) && used < size; i++) {
+        const json_t *m = json_array_get(models, i);
+        const char *name = json_string_value(json_object_get(m, "name")),
+                   *state = json_string_value(json_object_get(m, "state"));
+        bool ready = state && !strcmp(state, "ready");
+        int n = snprintf(out + used, size - used, "%s%s%s%s%s", i ? ", " : "", name ? name : "?", ready ? "" : " (",
+                         ready   ? ""
+                         : state ? state
+                                 : "?",
+                         ready ? "" : ")");
+        used += n > 0 ? (size_t)n : size;
+    }
+}
+
+static int print_row(struct table *t, const json_t *o, struct err *e) {
+    struct node n;
+    char state[64], models[TABLE_CELL], rtt[32] = "-";
+    if (read_node(o, &n, e)) return -1;
+    state_text(&n, state, sizeof state);
+    models_text(n.models, models, sizeof models);
+    if (n.rtt_ms > 0) snprintf(rtt, sizeof rtt, "%.2f ms", n.rtt_ms);
+    return table_cell(t, e, "%s", n.name) || table_cell(t, e, "%.8s", n.id) || table_cell(t, e, "%s", state) ||
+                   table_cell(t, e, "%s", n.role) || table_cell(t, e, "%s", *n.address ? n.address : "-") ||
+                   table_cell(t, e, "%s", rtt) || table_cell(t, e, "%s", *n.version ? n.version : "-") ||
+                   table_cell(t, e, "%s", models)
+               ? -1
+               : 0;
+}
+
+// Why those that are down are down, below the table.
+static int print_reasons(const json_t *nodes, struct err *e) {
+    for (size_t i = 0; i < json_array_size(nodes); i++) {
+        struct node n;
+        char line[ESCAPED_MAX], safe[ESCAPED_MAX];
+        if (read_node(json_array_get(nodes, i), &n, e)) return -1;
+        if (strcmp(n.state, "down") != 0 || !*n.why) continue;
+        snprintf(line, sizeof line, "%s is down: %s", n.name, n.why);
+        text_escape(safe, sizeof safe, line);
+        printf("%s%s%s\n", term_style(STDOUT_FILENO, STYLE_YELLOW), safe, term_style(STDOUT_FILENO, STYLE_END));
+    }
+    return 0;
+}
+
+static int print_head(const json_t *cluster, struct err *e) {
+    const char *name = "?", *root = "?", *at = NULL, *listen_error = NULL, *alarm = NULL;
+    int64_t epoch = 0;
+    char line[ESCAPED_MAX], safe[ESCAPED_MAX];
+    if (json_get_string(cluster, "name", &name, e) || json_get_string(cluster, "root", &root, e) ||
+        json_get_int(cluster, "epoch", 0, INT64_MAX, &epoch, e) || json_get_string(cluster, "listening", &at, e) ||
+        json_get_string(cluster, "listen_error", &listen_error, e) || json_get_string(cluster, "alarm", &alarm, e))
+        return -1;
+    snprintf(line, sizeof line, "cluster %.63s, epoch %lld, root %.16s, %s%.255s", name, (long long)epoch, root,
+             at ? "listening at " : "not listening", at ? at : "");
+    text_escape(safe, sizeof safe, line);
+    printf("%s%s%s\n\n", term_style(STDOUT_FILENO, STYLE_BOLD), safe, term_style(STDOUT_FILENO, STYLE_END));
+    fflush(stdout);
+    if (listen_error) term_notice("note: %s", listen_error);
+    if (alarm) term_notice("ALARM: %s", alarm);
+    return 0;
+}
+
+static int print_nodes(const json_t *answer, struct err *e) {
+    static const char *const head[] = {"NODE", "ID", "STATE", "ROLE", "ADDRESS", ">RTT", "VERSION", "MODELS"};
+    const json_t *cluster = json_object_get(answer, "cluster");
+    json_t *nodes = NULL;
+    struct table t;
+    if (!json_is_object(cluster)) {
+        const char *trouble = json_string_value(json_object_get(answer, "trouble"));
+        return err_set(
+            e, ERR_NOT_FOUND, "%s",
+            trouble
+                ? trouble
+                : "this node belongs to no cluster: `nebulus cluster init` begins one, `nebulus join TOKEN` joins one");
+    }
+    if (json_get_array(answer, "nodes", &nodes, e) || print_head(cluster, e)) return -1;
+    table_init(&t, head, COUNT_OF(head));
+    int rc = 0;
+    for (size_t i = 0; i < json_array_size(nodes) && !rc; i++) rc = print_row(&t, json_array_get(nodes, i), e);
+    if (!rc) table_print(&t);
+    table_free(&t);
+    return rc ? -1 : print_reasons(nodes, e);
+}
+
+static int run(struct invocation *in) {
+    struct err e = {.code = ERR_NONE};
+    json_t *answer = NULL;
+    struct api_client *api = api_open(in->settings.api, &e);
+    int rc = api ? api_get(api, "/nebulus/v1/nodes", &answer, &e) : -1;
+    if (!rc) rc = args_has(&in->args, "json") ? term_print_json(json_incref(answer), &e) : print_nodes(answer, &e);
+    json_decref(answer);
+    api_close(api);
+    return rc ? cli_fail(&e) : CLI_OK;
+}
+
+const struct command command_nodes = {
+    .name = "nodes",
+    .group = "Cluster",
+    .arguments = "",
+    .summary = "List the cluster's nodes, and which can be reached",
+    .options = options,
+    .n_options = COUNT_OF(options),
+    .settings = SETTINGS_API,
+    .run = run,
+};
