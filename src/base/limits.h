@@ -44,6 +44,7 @@
 #define LIMIT_KV_BLOCKS           4096u        // pieces of units that may leave one worker at the same time
 #define LIMIT_KV_UNITS            256u         // units of one sequence that have begun to leave
 #define LIMIT_KV_ORDERS           4096u        // orders for one sequence that its worker has not begun yet
+#define LIMIT_KV_CREDITS          4096u        // units that a receiver of a KV stream may grant at once
 #define LIMIT_KV_FRAME            (32u << 20)  // payload of one frame of a KV stream, bytes
 #define LIMIT_KV_STREAMS          1024u        // KV streams that a node has open, in each direction
 #define LIMIT_KV_CONNECTIONS      64u          // connections of KV streams that peers have opened

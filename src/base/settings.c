@@ -42,6 +42,7 @@ const struct setting settings_table[] = {
     NUMBER(parallel, "8", 1, LIMIT_PARALLEL, "sequences computed at the same time"),
     NUMBER(queue, "64", 0, 65536, "requests that may wait beyond those; then 429"),
     CHOICE(kv_type, "f16", "f16|q8_0", "type of the KV cache"),
+    CHOICE(kv_wire, "auto", "auto|f16|q8_0", "type of KV rows on their way to other nodes (auto: the cache's, exact)"),
     NUMBER(kv_buffer, "512", 0, LIMIT_KV_BUFFER_MB, "memory for KV rows on their way to or from other nodes, in MB"),
     NUMBER(gpu_layers, "-1", -1, 100000, "layers computed on the GPU (-1: all)"),
     NUMBER(threads, "0", 0, 1024, "compute threads (0: one per core)"),

@@ -41,6 +41,7 @@ struct settings {
     long parallel;                             // sequences computed at the same time
     long queue;                                // requests that wait beyond those; then 429
     char kv_type[SETTING_SIZE];                // f16|q8_0
+    char kv_wire[SETTING_SIZE];                // auto|f16|q8_0: KV rows on their way to other nodes
     long kv_buffer;                            // MB shared with a worker for KV rows on their way; 0 = none travel
     long gpu_layers;                           // -1 = all that fit
     long threads;                              // 0 = physical cores

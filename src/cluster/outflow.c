@@ -176,7 +176,8 @@ static bool tell(struct outflow *f) {
     }
     f->told |= failure;
     pthread_mutex_unlock(&f->t->lock);
-    if (p) f->ev.sent(f->arg, p->block);
+    if (p && f->ev.sent) f->ev.sent(f->arg, p->block);
+    if (p) arena_return(f->spec.arena, p->block);
     if (failure) f->ev.failed(f->arg, &f->why);
     return p || failure;
 }

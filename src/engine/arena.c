@@ -26,6 +26,8 @@ struct arena {
     int32_t n_blocks, n_slots;
     bool *blocks; // here, not with the worker
     struct slot *slots;
+    void (*back)(void *arg, int32_t block);
+    void *arg;
 };
 
 // ---------------------------------------------------------------- the memory
@@ -170,4 +172,13 @@ int arena_pin(struct arena *a, int32_t slot) {
 
 void arena_unpin(struct arena *a, int32_t slot) {
     if (is_slot(a, slot) && a->slots[slot].pins > 0) a->slots[slot].pins--;
+}
+
+void arena_on_return(struct arena *a, void (*back)(void *arg, int32_t block), void *arg) {
+    a->back = back;
+    a->arg = arg;
+}
+
+void arena_return(struct arena *a, int32_t block) {
+    if (a->back) a->back(a->arg, block);
 }

@@ -35,7 +35,11 @@ int32_t arena_slots(const struct arena *a);
 void *arena_slot(const struct arena *a, int32_t slot);         // NULL where there is no such slot
 size_t arena_slot_offset(const struct arena *a, int32_t slot); // from the beginning of the memory
 
+// Done with a block that the worker gave: it goes back there, if the worker lives yet. Event-loop thread.
+void arena_return(struct arena *a, int32_t block);
+
 // ---- for the engine's handle
+void arena_on_return(struct arena *a, void (*back)(void *arg, int32_t block), void *arg); // NULL: not any more
 // A block comes from the worker and goes back to it. -1 where there is no such block, or it is here (not here) already.
 int arena_block_in(struct arena *a, int32_t block) MUST_USE;
 int arena_block_out(struct arena *a, int32_t block) MUST_USE;

@@ -251,8 +251,14 @@ static const char *spin_setting(void) {
 static void close_process(struct engine *w) {
     link_free(w->link);
     w->link = NULL;
+    if (w->arena) arena_on_return(w->arena, NULL, NULL);
     arena_unref(w->arena);
     w->arena = NULL;
+}
+
+static void on_returned(void *arg, int32_t block) {
+    struct engine *w = arg;
+    if (engine_give_blocks(w, w->arena, &block, 1)) log_warn("a block of KV rows could not be given back");
 }
 
 static int start_process(struct engine *w, struct err *e) {
@@ -266,7 +272,10 @@ static int start_process(struct engine *w, struct err *e) {
     w->arena = arena_new(&why);
     if (!w->arena) log_warn("'%s' cannot send or receive KV rows: %s", w->options.model_name, why.msg);
     struct process_files files = {.third = theirs, .output = -1, .setting = spin_setting()};
-    if (w->arena) files.fourth = arena_fd(w->arena);
+    if (w->arena) {
+        files.fourth = arena_fd(w->arena);
+        arena_on_return(w->arena, on_returned, w);
+    }
     if (process_start(&w->pid, argv, &files, e)) goto out;
     rc = 0;
     schedule(w->stall, w->timing.stall);

@@ -3,8 +3,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "serve/cluster.h"
+#include "serve/dispatch.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
+#include "serve/traces.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -46,10 +48,13 @@ static void close_all(struct daemon *d) {
     struct event **events[] = {&d->on_term, &d->on_int, &d->tick, &d->parent};
     http_server_free(d->serve.http); // clients that are still there count as gone: their jobs end
     d->serve.http = NULL;
+    if (d->serve.models) dispatch_end(&d->serve);
     models_free(d->serve.models);
     d->serve.models = NULL;
     cluster_free(d->serve.cluster);
     d->serve.cluster = NULL;
+    traces_free(d->serve.traces);
+    d->serve.traces = NULL;
     for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
         if (*events[i]) event_free(*events[i]); // from now on a signal ends the process
         *events[i] = NULL;
@@ -164,11 +169,15 @@ static int preload(struct serve *s, struct err *e) {
 static int open_all(struct daemon *d, const struct daemon_options *o, const struct paths *p, struct err *e) {
     struct serve *s = &d->serve;
     metrics_init(&s->metrics);
+    TAILQ_INIT(&s->sites);
+    TAILQ_INIT(&s->remotes);
+    TAILQ_INIT(&s->ordered);
+    s->traces = traces_new();
     s->base = event_base_new();
-    if (!s->base) return err_set(e, ERR_INTERNAL, "cannot make an event loop");
+    if (!s->base || !s->traces) return err_set(e, ERR_INTERNAL, "cannot make an event loop");
     if (store_init(&s->store, p, e) || !(s->models = models_new(s->base, &s->settings, &s->store, e)) ||
         !(s->cluster = cluster_new(s, p, e)) || !(s->http = http_server_new(s->base, routes_handle, s, e)) ||
-        make_events(d, o->exit_with_parent, e) || listen_on(s, e) || preload(s, e))
+        (dispatch_init(s), make_events(d, o->exit_with_parent, e)) || listen_on(s, e) || preload(s, e))
         return -1;
     return 0;
 }

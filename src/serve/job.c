@@ -1,9 +1,13 @@
-// The whole life of a request: http -> parse -> model -> submit -> begin -> text... -> answer. It may end early: the
-// worker refuses or dies (fail), or the client leaves (left), which stops the computation at once.
+// The whole life of a request: http -> parse -> placement -> course (prefill here or there, KV stream, decode) -> begin
+// -> text... -> answer. It may end early: no place can go on (fail), or the client leaves (left), which stops the
+// computation at once.
 #include "serve/job.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "serve/answer.h"
+#include "serve/course.h"
+#include "serve/placement.h"
+#include "serve/traces.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -16,8 +20,8 @@ enum job_state { JOB_NEW, JOB_QUEUED, JOB_PREFILL, JOB_DECODE, JOB_ANSWERED, JOB
 struct job {
     struct call call;
     enum job_state state;
-    struct model *model; // outlives the job: stopping it fails the job first
-    uint64_t id;         // of the engine's request
+    char model[LIMIT_MODEL_NAME + 1];
+    struct course *course;
     struct answer answer;
     struct buf out;
     struct event *keep_alive; // streams: comments while nothing else is sent
@@ -44,7 +48,8 @@ static void enter(struct job *j, enum job_state next) {
 
 static void job_free(struct job *j) {
     j->call.s->metrics.active--;
-    j->model->used_ns = clock_mono_ns();
+    if (j->course) traces_keep(j->call.s->traces, course_trace(j->course));
+    course_free(j->course);
     answer_free(&j->answer);
     buf_free(&j->out);
     if (j->keep_alive) event_free(j->keep_alive);
@@ -68,15 +73,17 @@ static int send_out(struct job *j) {
 }
 
 // Clients need not try again what a model cannot answer that has been given up.
-static void advise(const struct call *c, const struct model *m) {
+static void advise(const struct call *c, const char *model) {
     struct engine_status status;
+    const struct model *m = models_find(c->s->models, model);
+    if (!m) return;
     engine_get_status(m->engine, &status);
     if (status.state == ENGINE_FAILED) http_add_header(c->x, "x-should-retry", "false");
 }
 
 static void finish_failed(struct job *j, const struct err *why) {
     enter(j, JOB_FAILED);
-    log_info("a request for '%s' failed: %s (%s)", j->model->name, err_name(why->code), why->param);
+    log_info("a request for '%s' failed: %s (%s)", j->model, err_name(why->code), why->param);
     if (!http_begun(j->call.x)) {
         advise(&j->call, j->model);
         call_fail(&j->call, why);
@@ -94,7 +101,6 @@ static void finish_failed(struct job *j, const struct err *why) {
 
 static void finish_exhausted(struct job *j, enum err_code code, const char *what) {
     struct err why;
-    engine_cancel(j->model->engine, j->id);
     err_set(&why, code, "%s", what);
     finish_failed(j, &why);
 }
@@ -122,10 +128,10 @@ static void count(struct metrics *m, const struct answer_figures *f) {
     if (f->completion_tokens > 1) metrics_time(&m->tpot, f->tpot_ns);
 }
 
-// ---------------------------------------------------------------- what the engine says
-static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t token) {
+// ---------------------------------------------------------------- what the course tells
+static void on_text(void *arg, const char *text, size_t len, int32_t tokens) {
     struct job *j = arg;
-    (void)tokens, (void)token;
+    (void)tokens;
     if (j->state != JOB_DECODE) enter(j, JOB_DECODE);
     j->last_ns = clock_mono_ns();
     if (!j->first_ns) j->first_ns = j->last_ns;
@@ -162,8 +168,8 @@ static void on_end(void *arg, const struct gen_result *r) {
     }
     enter(j, JOB_ANSWERED);
     count(&j->call.s->metrics, &f);
-    log_debug("'%s' answered: %d + %d tokens, first after %.1f ms, %.1f ms in all", j->model->name,
-              (int)f.prompt_tokens, (int)f.completion_tokens, (double)f.ttft_ns / 1e6, (double)f.total_ns / 1e6);
+    log_debug("'%s' answered: %d + %d tokens, first after %.1f ms, %.1f ms in all", j->model, (int)f.prompt_tokens,
+              (int)f.completion_tokens, (double)f.ttft_ns / 1e6, (double)f.total_ns / 1e6);
     if (j->answer.stream)
         http_end(j->call.x);
     else {
@@ -178,7 +184,6 @@ static void on_fail(void *arg, const struct err *why) { finish_failed(arg, why);
 static void on_left(void *arg) {
     struct job *j = arg;
     enter(j, JOB_LEFT);
-    engine_cancel(j->model->engine, j->id);
     j->call.s->metrics.cancelled++;
     job_free(j);
 }
@@ -200,36 +205,48 @@ static int start_keep_alive(struct job *j, struct err *e) {
     return j->keep_alive && !event_add(j->keep_alive, &every) ? 0 : err_set(e, ERR_INTERNAL, "out of memory");
 }
 
-static int job_start(const struct call *c, const struct api_request *r, struct model *model, struct err *e) {
-    static const struct gen_events events = {.begin = on_begin, .text = on_text, .end = on_end, .fail = on_fail};
+static int job_start(const struct call *c, struct api_request *r, const struct course_spec *where, struct err *e) {
+    static const struct course_events events = {on_begin, on_text, on_end, on_fail};
     struct job *j = calloc(1, sizeof *j);
     if (!j) return err_set(e, ERR_INTERNAL, "out of memory");
-    *j = (struct job){.call = *c, .model = model, .started_ns = clock_mono_ns()};
+    *j = (struct job){.call = *c, .started_ns = clock_mono_ns()};
+    snprintf(j->model, sizeof j->model, "%s", where->model);
     c->s->metrics.active++;
     buf_init(&j->out, WRITE_BYTES);
-    if (answer_init(&j->answer, r, model->name, (int64_t)(clock_wall_ns() / NS_PER_S), e) || start_keep_alive(j, e) ||
-        engine_submit(model->engine, &r->gen, &events, j, &j->id, e)) {
+    if (answer_init(&j->answer, r, where->model, (int64_t)(clock_wall_ns() / NS_PER_S), e) || start_keep_alive(j, e) ||
+        !(j->course = course_start(c->s, where, &r->gen, &events, j, e))) {
         enter(j, JOB_FAILED);
         job_free(j);
         return -1;
     }
-    model->requests++;
+    snprintf(course_trace(j->course)->id, ID_SIZE, "%s", j->answer.id);
     http_on_close(c->x, on_left, j);
     enter(j, JOB_QUEUED);
     return 0;
 }
 
+static struct placement_wish wish_of(const struct call *c) {
+    return (struct placement_wish){.prefill = http_header(c->x, "x-nebulus-prefill"),
+                                   .decode = http_header(c->x, "x-nebulus-decode"),
+                                   .wire = http_header(c->x, "x-nebulus-wire"),
+                                   .handover = http_header(c->x, "x-nebulus-handover")};
+}
+
 static void begin(const struct call *c, enum api_kind kind) {
     struct api_request r;
-    struct model *model = NULL;
+    struct placement_wish wish = wish_of(c);
+    struct course_spec where;
+    char model[LIMIT_MODEL_NAME + 1] = "";
     struct err why = {.code = ERR_NONE};
     size_t len;
     const char *body = http_body(c->x, &len);
     int rc = api_parse(kind, body, len, &r, &why);
     if (!rc && !r.seed_given) r.gen.sampling.seed = id_seed();
-    if (!rc) rc = (model = models_get(c->s->models, r.model, &why)) ? job_start(c, &r, model, &why) : -1;
-    if (rc && model) advise(c, model);
-    if (rc) call_fail(c, &why);
+    if (!rc) rc = placement_choose(c->s, r.model, &wish, model, &where, &why) || job_start(c, &r, &where, &why);
+    if (rc) {
+        advise(c, model);
+        call_fail(c, &why);
+    }
     api_request_free(&r);
 }
 

@@ -25,7 +25,7 @@ static int read_name(struct cluster *c, const char *text, struct err *e) {
         return err_param(e, "name", "name: '%.100s' is no name for a node: use letters, digits, '.', '_' and '-'",
                          text);
     if (*text) {
-        snprintf(c->name, sizeof c->name, "%s", text);
+        snprintf(c->name, sizeof c->name, "%.*s", (int)sizeof c->name - 1, text); // is_name: it fits
         return 0;
     }
     if (gethostname(c->name, sizeof c->name)) c->name[0] = 0;

@@ -5,6 +5,7 @@
 #include "serve/job.h"
 #include "serve/load.h"
 #include "serve/status.h"
+#include "serve/traces.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +20,7 @@ static const struct route {
     {"GET", "/v1/models", status_models},
     {"GET", "/v1/models/", status_one_model},
     {"GET", "/nebulus/v1/status", status_show},
+    {"GET", "/nebulus/v1/traces/", traces_show},
     {"POST", "/nebulus/v1/load", load_start},
     {"POST", "/nebulus/v1/stop", status_stop},
     {"GET", "/health", status_health},

@@ -14,6 +14,11 @@ struct serve {
     struct models *models; // lives longer than http: questions are answered to the end
     struct cluster *cluster;
     struct metrics metrics;
+    struct traces *traces;
+    TAILQ_HEAD(, site) sites;      // of this node's models
+    TAILQ_HEAD(, remote) remotes;  // of jobs that this daemon took, on other nodes
+    TAILQ_HEAD(, ordered) ordered; // by other nodes
+    uint64_t remote_n;             // numbers of remotes, ever
     char host[SETTING_SIZE]; // where the API listens
     uint16_t port;
     bool stopping; // only what has begun is still answered

@@ -1,0 +1,278 @@
+#include "serve/course.h"
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "serve/flow.h"
+#include "serve/node.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct seat {
+    struct course *course;
+    int index;
+    char node[NODE_ID];
+    struct place *place;
+    uint64_t stream; // under which it expects rows
+    int32_t credits; // units it grants for them
+    bool held;       // opened with `hold`
+    bool spoken;     // since it was started
+};
+
+struct course {
+    struct serve *s;
+    struct flow *flow;
+    struct course_events ev;
+    void *arg;
+    struct gen_request gen;
+    char model[LIMIT_MODEL_NAME + 1];
+    char contract[65], weights[65]; // of the first place that opened: the other must have the same
+    char wire[8];
+    bool single; // one place only
+    struct seat seats[FLOW_PLACES];
+    struct event *timer;
+    struct trace trace;
+    int depth; // calls of the flow under way: they may order the course's end
+    bool freed;
+};
+
+// ---------------------------------------------------------------- the flow may end the course it belongs to
+static void enter(struct course *c) { c->depth++; }
+
+static void leave(struct course *c) {
+    if (--c->depth || !c->freed) return;
+    flow_free(c->flow);
+    if (c->timer) event_free(c->timer);
+    gen_request_free(&c->gen);
+    free(c);
+}
+
+void course_free(struct course *c) {
+    if (!c) return;
+    enter(c);
+    c->freed = true;
+    leave(c);
+}
+
+struct trace *course_trace(struct course *c) {
+    return &c->trace;
+}
+
+static void note(struct seat *seat, enum trace_event event, int64_t value) {
+    trace_add(&seat->course->trace, clock_mono_ns(), seat->index, event, value);
+}
+
+// ---------------------------------------------------------------- what the places tell
+static void on_opened(void *arg, const struct place_opened *o) {
+    struct seat *seat = arg;
+    struct course *c = seat->course;
+    seat->credits = o->credits;
+    if (!c->contract[0]) {
+        snprintf(c->contract, sizeof c->contract, "%s", o->contract);
+        snprintf(c->weights, sizeof c->weights, "%s", o->weights);
+    }
+    note(seat, TRACE_OPENED, o->begin.prompt_tokens);
+    enter(c);
+    flow_opened(c->flow, seat->index, &o->begin);
+    leave(c);
+}
+
+static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t id) {
+    struct seat *seat = arg;
+    struct course *c = seat->course;
+    if (!seat->spoken) note(seat, TRACE_TOKEN, tokens);
+    seat->spoken = true;
+    enter(c);
+    flow_text(c->flow, seat->index, text, len, tokens, id);
+    leave(c);
+}
+
+static void on_installed(void *arg, int32_t upto, uint64_t bytes) {
+    struct seat *seat = arg;
+    struct course *c = seat->course;
+    c->trace.kv_bytes = bytes;
+    note(seat, TRACE_INSTALLED, upto);
+    enter(c);
+    flow_installed(c->flow, seat->index, upto);
+    leave(c);
+}
+
+static void on_paused(void *arg, int32_t tokens, int32_t past) {
+    struct seat *seat = arg;
+    struct course *c = seat->course;
+    note(seat, TRACE_PAUSED, past);
+    enter(c);
+    flow_paused(c->flow, seat->index, tokens, past);
+    leave(c);
+}
+
+static void on_cut(void *arg, const struct err *why) {
+    struct seat *seat = arg;
+    struct course *c = seat->course;
+    note(seat, TRACE_CUT, 0);
+    enter(c);
+    flow_cut(c->flow, c->single ? seat->index : 1 - seat->index, why);
+    leave(c);
+}
+
+static void on_ended(void *arg, const struct gen_result *r) {
+    struct seat *seat = arg;
+    struct course *c = seat->course;
+    note(seat, TRACE_ENDED, r->completion_tokens);
+    enter(c);
+    flow_ended(c->flow, seat->index, r);
+    leave(c);
+}
+
+static void on_failed(void *arg, const struct err *why) {
+    struct seat *seat = arg;
+    struct course *c = seat->course;
+    note(seat, TRACE_FAILED, 0);
+    enter(c);
+    flow_failed(c->flow, seat->index, why);
+    leave(c);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg) {
+    struct course *c = arg;
+    (void)fd, (void)what;
+    enter(c);
+    flow_time(c->flow);
+    leave(c);
+}
+
+// ---------------------------------------------------------------- what the flow orders
+static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int source, struct err *e) {
+    static const struct place_events events = {on_opened, on_text,  on_installed, on_paused,
+                                               on_cut,    on_ended, on_failed};
+    struct course *c = io;
+    struct seat *seat = &c->seats[place];
+    struct gen_request gen = c->gen; // borrows all of it
+    json_t *tokens = n ? json_ints(prompt, n) : NULL;
+    if (n) {
+        gen.kind = PROMPT_TOKENS;
+        gen.prompt = tokens;
+        gen.echo_prompt = false;
+    }
+    gen.show_tokens = true;
+    gen.hold = seat->held = !c->single || n;
+    seat->stream = source >= 0 ? id_seed() >> 1 : 0;
+    seat->spoken = false;
+    struct place_spec spec = {.model = c->model,
+                              .gen = &gen,
+                              .contract = c->contract,
+                              .weights = c->weights,
+                              .from = source >= 0 ? c->seats[source].node : "",
+                              .stream = seat->stream};
+    if (n && !tokens)
+        err_set(e, ERR_INTERNAL, "out of memory");
+    else
+        seat->place = place_open(c->s, seat->node, &spec, &events, seat, e);
+    json_decref(tokens);
+    return seat->place ? 0 : -1;
+}
+
+static int io_stream(void *io, int from, int to, int32_t first, struct err *e) {
+    struct course *c = io;
+    struct seat *seat = &c->seats[to];
+    struct place_target target = {
+        .node = seat->node, .stream = seat->stream, .first = first, .credits = seat->credits, .wire = c->wire};
+    note(seat, TRACE_STREAM, first);
+    return place_stream(c->seats[from].place, &target, e);
+}
+
+static void io_cut(void *io, int from) {
+    struct course *c = io;
+    if (c->seats[from].place) place_cut(c->seats[from].place);
+}
+
+static int io_start(void *io, int place, const int32_t *generated, int32_t n, int32_t from, struct err *e) {
+    struct course *c = io;
+    struct seat *seat = &c->seats[place];
+    note(seat, TRACE_STARTED, n);
+    seat->spoken = false;
+    if (!seat->held && !n) return 0; // it computes since it was opened
+    return place_start(seat->place, generated, n, from, e);
+}
+
+static int io_pause(void *io, int place, struct err *e) {
+    struct course *c = io;
+    return place_pause(c->seats[place].place, e);
+}
+
+static void io_drop(void *io, int place) {
+    struct course *c = io;
+    place_drop(c->seats[place].place);
+    c->seats[place].place = NULL;
+}
+
+static void io_timer(void *io, long ms) {
+    struct course *c = io;
+    struct timeval after = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+    if (ms > 0 ? event_add(c->timer, &after) : event_del(c->timer)) log_error("a timer could not be set");
+}
+
+static void io_begin(void *io, const struct gen_begin *b) {
+    struct course *c = io;
+    c->trace.prompt_tokens = b->prompt_tokens;
+    if (!c->freed) c->ev.begin(c->arg, b);
+}
+
+static void io_text(void *io, const char *text, size_t len, int32_t tokens) {
+    struct course *c = io;
+    if (!c->freed) c->ev.text(c->arg, text, len, tokens);
+}
+
+static void io_end(void *io, const struct gen_result *r) {
+    struct course *c = io;
+    c->trace.completion_tokens = r->completion_tokens;
+    if (!c->freed) c->ev.end(c->arg, r);
+}
+
+static void io_fail(void *io, const struct err *why) {
+    struct course *c = io;
+    if (!c->freed) c->ev.fail(c->arg, why);
+}
+
+// ---------------------------------------------------------------- the beginning
+static void seats_init(struct course *c, const struct course_spec *spec) {
+    const char *nodes[FLOW_PLACES] = {spec->prefill, spec->decode};
+    c->single = !strcmp(spec->prefill, spec->decode);
+    for (int i = 0; i < FLOW_PLACES; i++) {
+        c->seats[i].course = c;
+        c->seats[i].index = i;
+        snprintf(c->seats[i].node, sizeof c->seats[i].node, "%s", nodes[i]);
+        if (i && c->single) continue;
+        node_name(c->s, nodes[i], c->trace.nodes[i], sizeof c->trace.nodes[i]);
+        c->trace.n_nodes++;
+    }
+}
+
+struct course *course_start(struct serve *s, const struct course_spec *spec, struct gen_request *gen,
+                            const struct course_events *ev, void *arg, struct err *e) {
+    static const struct flow_io io = {io_open,  io_stream, io_cut,  io_start, io_pause, io_drop,
+                                      io_timer, io_begin,  io_text, io_end,   io_fail};
+    struct course *c = calloc(1, sizeof *c);
+    if (!c) {
+        err_set(e, ERR_INTERNAL, "out of memory");
+        return NULL;
+    }
+    *c = (struct course){.s = s, .ev = *ev, .arg = arg, .gen = *gen};
+    snprintf(c->model, sizeof c->model, "%s", spec->model);
+    memcpy(c->wire, spec->wire, sizeof c->wire);
+    trace_begin(&c->trace, clock_mono_ns(), clock_wall_ns());
+    snprintf(c->trace.model, sizeof c->trace.model, "%s", spec->model);
+    seats_init(c, spec);
+    struct flow_plan plan = {.prefill = 0, .decode = c->single ? 0 : 1, .zero_stall = spec->zero_stall};
+    c->timer = evtimer_new(s->base, on_timer, c);
+    c->flow = c->timer ? flow_new(&plan, &io, c, e) : NULL;
+    if (!c->timer) err_set(e, ERR_INTERNAL, "out of memory");
+    if (!c->flow) {
+        gen_request_init(&c->gen); // the caller keeps what it holds
+        course_free(c);
+        return NULL;
+    }
+    gen_request_init(gen);
+    return c;
+}

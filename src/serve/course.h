@@ -1,0 +1,29 @@
+// The generation of one job: a flow (serve/flow.h) with its places, its timer and its trace. Threads: the event-loop
+// thread; events come from the loop, never from inside course_start.
+#pragma once
+
+#include "serve/place.h"
+#include "serve/trace.h"
+
+struct course;
+
+struct course_spec {
+    const char *model;                      // its name, the same at all places
+    char prefill[NODE_ID], decode[NODE_ID]; // ids of nodes; the same one: nothing travels
+    bool zero_stall;
+    char wire[8]; // "f16", "q8_0"; "" = as the sender's settings say
+};
+
+// begin?, text*, then exactly one of end and fail. course_free may be called in each of them.
+struct course_events {
+    void (*begin)(void *arg, const struct gen_begin *b);
+    void (*text)(void *arg, const char *text, size_t len, int32_t tokens);
+    void (*end)(void *arg, const struct gen_result *r);
+    void (*fail)(void *arg, const struct err *why);
+};
+
+// Takes what gen holds over, where it succeeds.
+struct course *course_start(struct serve *s, const struct course_spec *spec, struct gen_request *gen,
+                            const struct course_events *ev, void *arg, struct err *e) MUST_USE;
+void course_free(struct course *c); // stops what is being computed; NULL is fine
+struct trace *course_trace(struct course *c);

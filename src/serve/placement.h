@@ -1,0 +1,18 @@
+// Which nodes a job runs on: the caller's choice, or a simple default. Threads: the event-loop thread.
+#pragma once
+
+#include "serve/course.h"
+
+// What the client asked for, by name or id; NULL where it did not.
+struct placement_wish {
+    const char *prefill, *decode;
+    const char *wire;     // "f16" or "q8_0"
+    const char *handover; // "zero-stall" (the default) or "wait"
+};
+
+// Without a wish, a job stays on this node where it has the model, else on the first node that is up and has it. Where
+// only one of two is wished, the other is chosen that way. Fills `out` (its `model` is the caller's: name, at least
+// LIMIT_MODEL_NAME + 1 bytes). Fails with ERR_NOT_FOUND (param: the header) for unknown nodes, ERR_UNREACHABLE for
+// those that are down, and as models_get does.
+int placement_choose(struct serve *s, const char *model, const struct placement_wish *wish, char *name,
+                     struct course_spec *out, struct err *e) MUST_USE;

@@ -1,0 +1,254 @@
+#include "serve/site.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "serve/cluster.h"
+#include "serve/node.h"
+#include "serve/place_ops.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { INFLOW_SLOTS = 4 }; // units that are assembled or installed at the same time
+
+struct site {
+    struct place place;
+    struct serve *s;
+    struct model *model;
+    uint64_t id;                    // of the engine's request; 0 = it has ended
+    char contract[65], weights[65]; // what the model's must be, or ""
+    // rows that come in
+    char from[NODE_ID]; // "" = none
+    uint64_t stream_in;
+    struct inflow *in;
+    uint64_t bytes_in;
+    // rows that go out
+    uint64_t stream_out;
+    struct outflow *out;
+    TAILQ_ENTRY(site) next;
+};
+
+static struct site *site_of(struct place *p) { return (struct site *)p; }
+
+static void close_streams(struct site *site) {
+    inflow_close(site->in);
+    outflow_close(site->out);
+    site->in = NULL;
+    site->out = NULL;
+}
+
+// Tells of a failure that this side has noticed. The caller touches the site no more.
+static void fail(struct site *site, const struct err *why) {
+    if (site->id) engine_cancel(site->model->engine, site->id);
+    site->id = 0;
+    close_streams(site);
+    site->place.ev.failed(site->place.arg, why);
+}
+
+// ---------------------------------------------------------------- rows that come in
+static void on_unit(void *arg, int32_t slot, int32_t first, int32_t count) {
+    struct site *site = arg;
+    struct err why;
+    if (site->id && engine_install(site->model->engine, site->id, slot, first, count, &why)) fail(site, &why);
+}
+
+static void on_inflow_failed(void *arg, const struct err *why) {
+    struct site *site = arg;
+    inflow_close(site->in);
+    site->in = NULL;
+    site->place.ev.cut(site->place.arg, why);
+}
+
+static void grant(struct site *site) {
+    struct err why;
+    if (node_is_self(site->s, site->from)) {
+        site_credit(site->s, site->stream_in, 1);
+        return;
+    }
+    json_t *msg = json_pack("{s:s, s:I, s:i}", "t", "site.credit", "stream", (json_int_t)site->stream_in, "units", 1);
+    if (!msg || node_send(site->s, site->from, msg, &why))
+        log_debug("a credit could not be sent"); // the sender is gone, and the stream breaks
+    json_decref(msg);
+}
+
+static void on_installed(void *arg, int32_t upto, int32_t slot) {
+    struct site *site = arg;
+    if (site->in) {
+        struct flow_figures figures;
+        inflow_installed(site->in, slot);
+        inflow_figures(site->in, &figures);
+        site->bytes_in = figures.bytes;
+        grant(site);
+    }
+    site->place.ev.installed(site->place.arg, upto, site->bytes_in);
+}
+
+// Waits for rows of positions from `first` on.
+static int expect(struct site *site, const struct worker_info *info, int32_t first, struct err *e) {
+    static const struct inflow_events events = {on_unit, on_inflow_failed};
+    struct inflow_spec spec = {.stream = site->stream_in,
+                               .shape = info->kv,
+                               .first = first,
+                               .last = info->ctx,
+                               .n_slots = INFLOW_SLOTS,
+                               .arena = engine_arena(site->model->engine)};
+    memcpy(spec.from, site->from, sizeof spec.from);
+    if (!spec.arena || info->kv.form != KV_ROWS)
+        return err_set(e, ERR_INVALID, "the KV cache of '%s' cannot be streamed to this node", site->model->name);
+    site->in = inflow_open(cluster_transfers(site->s->cluster), &spec, &events, site, e);
+    return site->in ? 0 : -1;
+}
+
+// ---------------------------------------------------------------- rows that go out
+static void on_outflow_failed(void *arg, const struct err *why) {
+    struct site *site = arg;
+    place_cut(&site->place);
+    site->place.ev.cut(site->place.arg, why);
+}
+
+static void on_rows(void *arg, const struct kv_rows *r) {
+    struct site *site = arg;
+    struct err why;
+    struct arena *arena = engine_arena(site->model->engine);
+    if (!site->out)
+        arena_return(arena, r->block); // the stream was cut meanwhile
+    else if (outflow_rows(site->out, r->layer, r->kind, r->first, r->count, r->block, &why)) {
+        arena_return(arena, r->block);
+        on_outflow_failed(site, &why);
+    }
+}
+
+// What the caller asked for, else what the settings say; "auto": the cache's own type, which is exact.
+static enum kv_dtype wire_of(const struct serve *s, const struct place_target *to, const struct kv_shape *shape) {
+    enum kv_dtype wire = shape->dtype;
+    const char *wish = to->wire[0] ? to->wire : s->settings.kv_wire;
+    if (kv_dtype_of(wish, &wire)) wire = shape->dtype;
+    return wire;
+}
+
+static int site_stream(struct place *p, const struct place_target *to, struct err *e) {
+    static const struct outflow_events events = {.failed = on_outflow_failed};
+    struct site *site = site_of(p);
+    struct engine_status status;
+    engine_get_status(site->model->engine, &status);
+    struct outflow_spec spec = {.stream = to->stream,
+                                .shape = status.info.kv,
+                                .wire = wire_of(site->s, to, &status.info.kv),
+                                .arena = engine_arena(site->model->engine)};
+    if (!site->id) return err_set(e, ERR_CANCELLED, "the request has ended");
+    if (!spec.arena || spec.shape.form != KV_ROWS)
+        return err_set(e, ERR_INVALID, "the KV cache of '%s' cannot be streamed from this node", site->model->name);
+    snprintf(spec.to, sizeof spec.to, "%s", to->node);
+    place_cut(p);
+    site->out = outflow_open(cluster_transfers(site->s->cluster), &spec, &events, site, e);
+    site->stream_out = to->stream;
+    if (!site->out) return -1;
+    return engine_export(site->model->engine, site->id, to->first, to->credits, e);
+}
+
+static void site_cut(struct place *p) {
+    struct site *site = site_of(p);
+    struct err why;
+    if (!site->out) return;
+    if (site->id && engine_export(site->model->engine, site->id, -1, 0, &why)) log_debug("%s", why.msg);
+    outflow_close(site->out);
+    site->out = NULL;
+}
+
+void site_credit(struct serve *s, uint64_t stream, int32_t units) {
+    struct site *site;
+    struct err why;
+    TAILQ_FOREACH(site, &s->sites, next) {
+        if (!site->out || site->stream_out != stream || !site->id) continue;
+        if (engine_credit(site->model->engine, site->id, units, &why)) log_debug("%s", why.msg);
+    }
+}
+
+// ---------------------------------------------------------------- what the engine says
+static int check_digest(const char *what, const char *wanted, const char *have, const char *model, struct err *e) {
+    if (!wanted[0] || !strcmp(wanted, have)) return 0;
+    return err_set(e, ERR_INVALID, "'%s' on this node is another model: its %s digest is %.12s, not %.12s", model, what,
+                   have, wanted);
+}
+
+static void on_begin(void *arg, const struct gen_begin *b) {
+    struct site *site = arg;
+    struct engine_status status;
+    struct err why;
+    engine_get_status(site->model->engine, &status);
+    const struct worker_info *info = &status.info;
+    if (check_digest("architecture", site->contract, info->contract, site->model->name, &why) ||
+        check_digest("weights", site->weights, info->weights, site->model->name, &why) ||
+        (site->from[0] && expect(site, info, b->cached_tokens, &why))) {
+        fail(site, &why);
+        return;
+    }
+    struct place_opened o = {
+        .begin = *b, .contract = info->contract, .weights = info->weights, .credits = site->in ? INFLOW_SLOTS : 0};
+    site->place.ev.opened(site->place.arg, &o);
+}
+
+static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t id) {
+    struct site *site = arg;
+    site->place.ev.text(site->place.arg, text, len, tokens, id);
+}
+
+static void on_paused(void *arg, int32_t tokens, int32_t past) {
+    struct site *site = arg;
+    site->place.ev.paused(site->place.arg, tokens, past);
+}
+
+static void on_end(void *arg, const struct gen_result *r) {
+    struct site *site = arg;
+    site->id = 0;
+    close_streams(site);
+    site->place.ev.ended(site->place.arg, r);
+}
+
+static void on_fail(void *arg, const struct err *why) {
+    struct site *site = arg;
+    site->id = 0;
+    fail(site, why);
+}
+
+// ---------------------------------------------------------------- orders
+static int site_start(struct place *p, const int32_t *generated, int32_t n, int32_t from, struct err *e) {
+    struct site *site = site_of(p);
+    return engine_go(site->model->engine, site->id, generated, n, from, e);
+}
+
+static int site_pause(struct place *p, struct err *e) {
+    struct site *site = site_of(p);
+    return engine_pause(site->model->engine, site->id, e);
+}
+
+static void site_drop(struct place *p) {
+    struct site *site = site_of(p);
+    close_streams(site);
+    if (site->id) engine_cancel(site->model->engine, site->id);
+    site->model->used_ns = clock_mono_ns();
+    TAILQ_REMOVE(&site->s->sites, site, next);
+    free(site);
+}
+
+struct place *site_open(struct serve *s, const struct place_spec *spec, const struct place_events *ev, void *arg,
+                        struct err *e) {
+    static const struct place_ops ops = {site_start, site_stream, site_pause, site_cut, site_drop};
+    static const struct gen_events events = {on_begin, on_text, on_end, on_fail, on_rows, on_installed, on_paused};
+    struct model *model = models_get(s->models, spec->model, e);
+    struct site *site = model ? calloc(1, sizeof *site) : NULL;
+    if (!site) {
+        if (model) err_set(e, ERR_INTERNAL, "out of memory");
+        return NULL;
+    }
+    *site = (struct site){.place = {&ops, *ev, arg}, .s = s, .model = model, .stream_in = spec->stream};
+    snprintf(site->contract, sizeof site->contract, "%s", spec->contract);
+    snprintf(site->weights, sizeof site->weights, "%s", spec->weights);
+    snprintf(site->from, sizeof site->from, "%s", spec->from);
+    if (engine_submit(model->engine, spec->gen, &events, site, &site->id, e)) {
+        free(site);
+        return NULL;
+    }
+    model->requests++;
+    TAILQ_INSERT_TAIL(&s->sites, site, next);
+    return &site->place;
+}

@@ -1,0 +1,12 @@
+// A place on a model of this node: a request of its worker, with the KV streams that lead to it and away from it. Not
+// for gateways, which use serve/place.h, but for what obeys them. Threads: the event-loop thread.
+#pragma once
+
+#include "serve/place.h"
+
+struct place *site_open(struct serve *s, const struct place_spec *spec, const struct place_events *ev, void *arg,
+                        struct err *e) MUST_USE;
+
+// The receiver of a stream has installed units: its sender on this node may begin as many more. Unknown streams are
+// fine.
+void site_credit(struct serve *s, uint64_t stream, int32_t units);

@@ -1,0 +1,44 @@
+#include "serve/trace.h"
+
+#include <string.h>
+
+const char *trace_event_name(enum trace_event e) {
+    static const char *const names[] = {
+        [TRACE_OPENED] = "opened",   [TRACE_STREAM] = "stream",
+        [TRACE_STARTED] = "started", [TRACE_INSTALLED] = "installed",
+        [TRACE_TOKEN] = "token",     [TRACE_PAUSED] = "paused",
+        [TRACE_CUT] = "cut",         [TRACE_FAILED] = "failed",
+        [TRACE_ENDED] = "ended",
+    };
+    return names[e];
+}
+
+void trace_begin(struct trace *t, uint64_t now_ns, uint64_t wall_ns) {
+    memset(t, 0, sizeof *t);
+    t->start_ns = now_ns;
+    t->start_wall_ns = (int64_t)wall_ns;
+}
+
+void trace_add(struct trace *t, uint64_t now_ns, int place, enum trace_event event, int64_t value) {
+    struct trace_entry entry = {now_ns - t->start_ns, value, event, place};
+    struct trace_entry *last = t->n ? &t->entries[t->n - 1] : NULL;
+    if (t->n < TRACE_MOST)
+        t->entries[t->n++] = entry;
+    else if (event != TRACE_INSTALLED || last->event == TRACE_INSTALLED)
+        *last = entry; // the end is worth more than what came just before it
+}
+
+static json_t *entry_json(const struct trace_entry *e) {
+    return json_pack("{s:f, s:i, s:s, s:I}", "ms", (double)e->ns / 1e6, "place", e->place, "event",
+                     trace_event_name(e->event), "value", (json_int_t)e->value);
+}
+
+json_t *trace_json(const struct trace *t) {
+    json_t *nodes = json_array(), *events = json_array();
+    for (int i = 0; i < t->n_nodes; i++) json_array_append_new(nodes, json_string(t->nodes[i]));
+    for (int i = 0; i < t->n; i++) json_array_append_new(events, entry_json(&t->entries[i]));
+    return json_pack("{s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:o}", "id", t->id, "model", t->model, "began_ms",
+                     (json_int_t)(t->start_wall_ns / 1000000), "nodes", nodes, "prompt_tokens", (int)t->prompt_tokens,
+                     "completion_tokens", (int)t->completion_tokens, "kv_bytes", (json_int_t)t->kv_bytes, "events",
+                     events);
+}

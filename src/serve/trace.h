@@ -1,0 +1,46 @@
+// What happened to a job, and when: for the timeline of `nebulus trace` and the answer's "nebulus" member. Pure.
+#pragma once
+
+#include "base/id.h"
+#include "base/limits.h"
+#include "cluster/transfer.h"
+#include <jansson.h>
+
+enum trace_event {
+    TRACE_OPENED,    // value: tokens of the prompt
+    TRACE_STREAM,    // rows begin to travel to this place; value: the first position
+    TRACE_STARTED,   // it computes; value: tokens generated before
+    TRACE_INSTALLED, // value: rows in its cache
+    TRACE_TOKEN,     // its first token, and the first after each start; value: which one
+    TRACE_PAUSED,    // value: rows it has computed
+    TRACE_CUT,       // the stream broke
+    TRACE_FAILED,
+    TRACE_ENDED, // value: tokens generated
+};
+
+enum { TRACE_PLACES = 2, TRACE_MOST = 256 };
+
+struct trace_entry {
+    uint64_t ns; // since the job's start
+    int64_t value;
+    enum trace_event event;
+    int place;
+};
+
+struct trace {
+    char id[ID_SIZE]; // of the answer
+    char model[LIMIT_MODEL_NAME + 1];
+    char nodes[TRACE_PLACES][64]; // names; the first is the prefill node
+    int n_nodes;
+    uint64_t start_ns; // clock_mono_ns
+    int64_t start_wall_ns;
+    int32_t prompt_tokens, completion_tokens;
+    uint64_t kv_bytes; // that arrived, on the wire
+    int n;
+    struct trace_entry entries[TRACE_MOST]; // installations beyond the bound replace the one before
+};
+
+void trace_begin(struct trace *t, uint64_t now_ns, uint64_t wall_ns);
+void trace_add(struct trace *t, uint64_t now_ns, int place, enum trace_event event, int64_t value);
+json_t *trace_json(const struct trace *t); // a new reference; NULL when out of memory
+const char *trace_event_name(enum trace_event e);
