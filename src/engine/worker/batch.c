@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-bool lane_decodes(const struct lane *l) { return l->len - l->past == 1; }
+bool lane_decodes(const struct lane *l) { return !l->parked && l->len - l->past == 1; }
 
 bool lane_before(const struct lane *a, const struct lane *b) {
     return a->due != b->due ? a->due < b->due : a->serial < b->serial;
@@ -41,6 +41,7 @@ int32_t pace_budget(const struct pace *p, int32_t decodes, uint64_t step_ns, int
 int32_t batch_plan(const struct lane *const *lanes, int32_t n, int32_t budget, struct share *out) {
     int32_t shares = 0, prompts = 0, order[LIMIT_PARALLEL];
     for (int32_t i = 0; i < n; i++) {
+        if (lanes[i]->parked) continue;
         if (lane_decodes(lanes[i])) {
             out[shares++] = (struct share){i, 1};
             continue;
@@ -60,7 +61,7 @@ int32_t batch_plan(const struct lane *const *lanes, int32_t n, int32_t budget, s
 
 int64_t batch_cells(const struct lane *const *lanes, int32_t n) {
     int64_t cells = 0;
-    for (int32_t i = 0; i < n; i++) cells += lanes[i]->len;
+    for (int32_t i = 0; i < n; i++) cells += lanes[i]->past > lanes[i]->len ? lanes[i]->past : lanes[i]->len;
     return cells;
 }
 
@@ -69,9 +70,15 @@ bool batch_admits(int64_t cells, int64_t taken, int32_t n, int32_t len) {
 }
 
 int32_t batch_victim(const struct lane *const *lanes, int32_t n, int64_t cells) {
-    if (n < 2 || batch_cells(lanes, n) <= cells) return -1;
-    int32_t youngest = 0;
-    for (int32_t i = 1; i < n; i++)
-        if (lanes[i]->serial > lanes[youngest]->serial) youngest = i;
-    return youngest;
+    return n < 2 || batch_cells(lanes, n) <= cells ? -1 : batch_youngest(lanes, n);
+}
+
+int32_t batch_youngest(const struct lane *const *lanes, int32_t n) {
+    int32_t running = -1, parked = -1, n_running = 0;
+    for (int32_t i = 0; i < n; i++) {
+        int32_t *youngest = lanes[i]->parked ? &parked : &running;
+        n_running += !lanes[i]->parked;
+        if (*youngest < 0 || lanes[i]->serial > lanes[*youngest]->serial) *youngest = i;
+    }
+    return n_running > 1 || parked < 0 ? running : parked;
 }

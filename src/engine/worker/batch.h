@@ -14,7 +14,8 @@ struct lane {
     uint64_t due;    // place among the prompts, clock_mono_ns; 0 = it was preempted and goes first
     uint64_t serial; // order of arrival: settles ties, and the youngest is preempted first
     int32_t len;     // tokens known: the prompt and what was generated
-    int32_t past;    // of those, in the KV cache
+    int32_t past;    // of those, in the KV cache; of a parked one there may be more
+    bool parked;     // has its place, but is not computed for now
 };
 
 struct share { // `count` tokens of lanes[lane], beginning at its `past`
@@ -32,7 +33,7 @@ enum {
     BATCH_HEADROOM = 16, // cells kept free for each running sequence when another is admitted
 };
 
-bool lane_decodes(const struct lane *l);                      // one token is left to compute
+bool lane_decodes(const struct lane *l);                      // it runs, and one token is left to compute
 bool lane_before(const struct lane *a, const struct lane *b); // a's prompt goes before b's
 uint64_t lane_due(uint64_t arrival_ns, int32_t prompt_tokens, const struct pace *p);
 
@@ -53,3 +54,6 @@ bool batch_admits(int64_t cells, int64_t taken, int32_t n, int32_t len);
 
 // The sequence to preempt because the next step does not fit into the cache, or -1. Never the only one.
 int32_t batch_victim(const struct lane *const *lanes, int32_t n, int64_t cells);
+// The one to give up first of n >= 1: the youngest that runs unless it is the only one that does, else the youngest
+// parked one (which cannot wait elsewhere: it fails).
+int32_t batch_youngest(const struct lane *const *lanes, int32_t n);

@@ -121,7 +121,8 @@ static int32_t overtakers(int32_t large, int32_t small, uint64_t gap) {
     uint64_t now = 0, arrival[MANY + 1];
     for (uint64_t i = 0; i <= MANY; i++) {
         arrival[i] = i * gap;
-        all[i] = (struct lane){lane_due(arrival[i], i ? small : large, &p), i, i ? small : large, 0};
+        all[i] =
+            (struct lane){.due = lane_due(arrival[i], i ? small : large, &p), .serial = i, .len = i ? small : large};
     }
     for (int32_t done = 0; done < MANY;) {
         const struct lane *lanes[LANES];
@@ -194,6 +195,25 @@ static void test_victim(void **state) {
     assert_int_equal(batch_victim(lanes, 0, 10), -1);
 }
 
+static void test_parked(void **state) {
+    (void)state;
+    const struct lane *lanes[4];
+    struct share out[4];
+    struct lane l[] = {{.serial = 1, .len = 40, .past = 39},
+                       {.serial = 2, .len = 30, .past = 0},
+                       {.serial = 3, .len = 30, .past = 29, .parked = true},
+                       {.serial = 4, .len = 10, .past = 25, .parked = true}};
+    int32_t n = point(l, 4, lanes);
+    assert_int_equal(batch_plan(lanes, n, 100, out), 2); // those that wait are not computed
+    assert_true(out[0].lane == 0 && out[1].lane == 1);
+    assert_int_equal(batch_cells(lanes, n), 40 + 30 + 30 + 25); // but what they hold counts
+    assert_int_equal(batch_victim(lanes, n, 124), 1);           // the youngest that can wait elsewhere
+    l[1].parked = true;
+    assert_int_equal(batch_youngest(lanes, n), 3); // the only one that runs goes on
+    assert_int_equal(batch_youngest(lanes, 1), 0);
+    assert_false(lane_decodes(&l[2]));
+}
+
 // Sequences that start and grow under these rules never need more cells than there are, and all come to their end.
 static void test_cells_suffice(void **state) {
     (void)state;
@@ -249,7 +269,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plan),   cmocka_unit_test(test_budget),         cmocka_unit_test(test_learning),
         cmocka_unit_test(test_due),    cmocka_unit_test(test_nobody_starves), cmocka_unit_test(test_admission),
-        cmocka_unit_test(test_victim), cmocka_unit_test(test_cells_suffice),
+        cmocka_unit_test(test_victim), cmocka_unit_test(test_cells_suffice),  cmocka_unit_test(test_parked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,37 +1,11 @@
-#include "engine/worker/compute.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/worker/compute_internal.h"
 
 #include <string.h>
 
 static const uint64_t REPORT_NS = 250 * NS_PER_MS;
 
-struct compute {
-    struct model *model;
-    struct queue *queue;
-    struct channel *channel;
-    llama_memory_t memory;
-    uint64_t step_ns, reported;
-    int32_t capacity;                       // tokens of a step
-    int32_t slots[LIMIT_PARALLEL], n_slots; // free sequence ids of libllama
-    struct llama_batch batch;
-    struct candidates candidates;
-    struct pace pace;
-    bool apart;  // sequences that generate and prompts are computed in two passes, see passes_apart
-    bool barred; // nothing is admitted until a sequence has ended: the cache was fuller than its cells say
-    bool lost;   // something that the daemon waits for could not be said
-    struct worker_stats stats;
-    // the step
-    struct share shares[LIMIT_PARALLEL]; // those that generate come first
-    struct sequence *members[LIMIT_PARALLEL];
-    int32_t n_shares, first, end; // the pass now computed holds shares [first, end)
-    struct buf piece, text;       // of one token
-    json_t *texts;                // what the step's "tokens" message will hold, or NULL
-    struct buf ends;              // frames that follow it
-    struct buf out;               // all of them
-};
-
-// ---------------------------------------------------------------- what the daemon hears
 static void report(struct compute *c) {
     struct queue *q = c->queue;
     pthread_mutex_lock(&q->lock);
@@ -44,72 +18,13 @@ static void report(struct compute *c) {
     channel_send(c->channel, stats_encode(&c->stats));
 }
 
-static void append_end(struct compute *c, json_t *msg) {
-    if (frame_append(&c->ends, msg)) c->lost = true;
-    json_decref(msg);
-}
-
-// Writes what a step has produced: one message with all text, then the ends.
-static void flush(struct compute *c) {
-    buf_clear(&c->out);
-    if (c->texts) {
-        json_t *msg = json_pack("{s:s, s:o}", "t", "tokens", "d", c->texts);
-        c->texts = NULL;
-        if (frame_append(&c->out, msg)) c->lost = true;
-        json_decref(msg);
-    }
-    if (buf_append(&c->out, buf_str(&c->ends), c->ends.len)) c->lost = true;
-    if (!c->lost) channel_write(c->channel, &c->out);
-    buf_clear(&c->ends);
-}
-
 // ---------------------------------------------------------------- sequences come and go
-static void leave(struct compute *c, struct sequence *s) {
-    llama_memory_seq_rm(c->memory, s->slot, -1, -1);
-    c->slots[c->n_slots++] = s->slot;
-    s->slot = -1;
-    s->lane.past = 0;
-}
-
-static void drop(struct compute *c, struct sequence *s) {
-    int32_t i = 0;
-    while (c->queue->running[i] != s) i++;
-    leave(c, queue_remove(c->queue, i));
-    sequence_free(s);
-    c->barred = false;
-}
-
-static void finish(struct compute *c, struct sequence *s, enum finish how, int stop) {
-    struct gen_result result;
-    sequence_result(s, how, stop, &result);
-    append_end(c, result_encode(s->id, &result));
-    drop(c, s);
-}
-
-static void fail(struct compute *c, struct sequence *s, const char *why) {
-    struct err e;
-    err_set(&e, ERR_INTERNAL, "%s", why);
-    append_end(c, error_encode(s->id, &e));
-    drop(c, s);
-}
-
-static void preempt(struct compute *c, int32_t i) {
-    struct sequence *s = c->queue->running[i];
-    leave(c, s);
-    if (queue_preempt(c->queue, i)) {
-        c->stats.preemptions++;
-        return;
-    }
-    s->slot = c->slots[--c->n_slots]; // cancelled meanwhile: it keeps its place for the moment it takes to end it
-    finish(c, s, FINISH_CANCELLED, -1);
-}
-
 static void end_cancelled(struct compute *c) {
     for (int32_t i = c->queue->n_running - 1; i >= 0; i--)
-        if (atomic_load(&c->queue->running[i]->cancelled)) finish(c, c->queue->running[i], FINISH_CANCELLED, -1);
+        if (atomic_load(&c->queue->running[i]->cancelled)) member_finish(c, c->queue->running[i], FINISH_CANCELLED, -1);
 }
 
-static int32_t lanes_of(const struct queue *q, const struct lane **lanes) {
+int32_t compute_lanes(const struct queue *q, const struct lane **lanes) {
     for (int32_t i = 0; i < q->n_running; i++) lanes[i] = &q->running[i]->lane;
     return q->n_running;
 }
@@ -117,7 +32,7 @@ static int32_t lanes_of(const struct queue *q, const struct lane **lanes) {
 static bool fits(const struct sequence *s, void *arg) {
     const struct compute *c = arg;
     const struct lane *lanes[LIMIT_PARALLEL];
-    int32_t n = lanes_of(c->queue, lanes);
+    int32_t n = compute_lanes(c->queue, lanes);
     return c->n_slots > 0 && batch_admits(c->stats.cells_total, batch_cells(lanes, n), n, s->lane.len);
 }
 
@@ -134,7 +49,8 @@ static void admit(struct compute *c) {
 static void make_room(struct compute *c) {
     const struct lane *lanes[LIMIT_PARALLEL];
     int32_t victim;
-    while ((victim = batch_victim(lanes, lanes_of(c->queue, lanes), c->stats.cells_total)) >= 0) preempt(c, victim);
+    while ((victim = batch_victim(lanes, compute_lanes(c->queue, lanes), c->stats.cells_total)) >= 0)
+        member_preempt(c, victim);
 }
 
 // ---------------------------------------------------------------- a step
@@ -150,7 +66,7 @@ static void add_token(struct llama_batch *b, llama_token token, int32_t pos, int
 // Chooses the members of the step. Returns how many of them generate.
 static int32_t plan(struct compute *c) {
     const struct lane *lanes[LIMIT_PARALLEL];
-    int32_t n = lanes_of(c->queue, lanes), decodes = 0;
+    int32_t n = compute_lanes(c->queue, lanes), decodes = 0;
     for (int32_t i = 0; i < n; i++) decodes += lane_decodes(lanes[i]);
     c->n_shares = batch_plan(lanes, n, pace_budget(&c->pace, decodes, c->step_ns, c->capacity), c->shares);
     for (int32_t i = 0; i < c->n_shares; i++) c->members[i] = c->queue->running[c->shares[i].lane];
@@ -182,59 +98,23 @@ static void step_failed(struct compute *c, int32_t rc) {
     if (rc == ABORTED) return; // its members are ended by the next turn
     struct queue *q = c->queue;
     if (rc == NO_SLOT && q->n_running > 1) {
-        int32_t youngest = 0;
-        for (int32_t i = 1; i < q->n_running; i++)
-            if (q->running[i]->lane.serial > q->running[youngest]->lane.serial) youngest = i;
+        const struct lane *lanes[LIMIT_PARALLEL];
+        int32_t youngest = batch_youngest(lanes, compute_lanes(q, lanes));
         c->barred = true; // first: ending one, as preempt may, lifts it
-        preempt(c, youngest);
+        member_preempt(c, youngest);
         return;
     }
     log_error("libllama could not compute a step (%d)", rc);
     for (int32_t i = c->first; i < c->end; i++)
-        fail(c, c->members[i],
-             rc == NO_SLOT ? "the KV cache has no room for this sequence"
-                           : "the model could not be computed; the reason is in the worker's log");
+        member_fail(c, c->members[i], ERR_INTERNAL,
+                    rc == NO_SLOT ? "the KV cache has no room for this sequence"
+                                  : "the model could not be computed; the reason is in the worker's log");
     // what the cache holds now is not known: the others are read again
-    while (q->n_running) preempt(c, q->n_running - 1);
+    while (q->n_running) member_preempt(c, q->n_running - 1);
     llama_memory_clear(c->memory, true);
 }
 
 // ---------------------------------------------------------------- after a step
-static void say(struct compute *c, const struct sequence *s) {
-    if (!c->text.len) return;
-    json_t *one = json_pack("[I, s%, i]", (json_int_t)s->id, c->text.data, c->text.len, (int)s->drawn);
-    if (!c->texts) c->texts = json_array();
-    if (json_array_append_new(c->texts, one)) c->lost = true;
-}
-
-static void end_text(struct compute *c, struct sequence *s, enum finish how, int stop) {
-    if (stop < 0) detok_flush(&s->detok, &c->text);
-    say(c, s);
-    finish(c, s, how, stop);
-}
-
-static void take_token(struct compute *c, struct sequence *s, llama_token token) {
-    buf_clear(&c->text);
-    if (!s->first) s->first = clock_mono_ns();
-    s->drawn++;
-    c->stats.decode_tokens++;
-    if (llama_vocab_is_eog(c->model->vocab, token)) {
-        end_text(c, s, FINISH_STOP, -1);
-        return;
-    }
-    s->tokens[s->lane.len++] = token;
-    model_piece(c->model, token, false, &c->piece);
-    int stop = detok_push(&s->detok, buf_str(&c->piece), c->piece.len, &c->text);
-    if (c->text.failed || c->piece.failed)
-        fail(c, s, "out of memory for the text of a token");
-    else if (stop >= 0)
-        end_text(c, s, FINISH_STOP, stop);
-    else if (s->lane.len >= s->most)
-        end_text(c, s, FINISH_LENGTH, -1);
-    else
-        say(c, s);
-}
-
 static void choose_tokens(struct compute *c) {
     for (int32_t i = c->first, at = 0; i < c->end; i++) {
         struct sequence *s = c->members[i];
@@ -245,9 +125,9 @@ static void choose_tokens(struct compute *c) {
         float *logits = llama_get_logits_ith(c->model->ctx, at - 1);
         llama_token token = logits ? sampler_choose(s->sampler, logits, s->tokens, s->lane.len, &c->candidates) : -1;
         if (token < 0)
-            fail(c, s, "the model computed no number for any token; its file may be damaged");
+            member_fail(c, s, ERR_INTERNAL, "the model computed no number for any token; its file may be damaged");
         else
-            take_token(c, s, token);
+            member_take_token(c, s, token);
     }
 }
 
@@ -257,8 +137,10 @@ static bool pass(struct compute *c, int32_t first, int32_t end, int32_t decodes)
     c->end = end;
     uint64_t begin = clock_mono_ns();
     fill(c);
+    moves_begin(c);
     int32_t rc = llama_decode(c->model->ctx, c->batch), prompt = c->batch.n_tokens - decodes;
     llama_synchronize(c->model->ctx);
+    moves_end(c);
     uint64_t took = clock_mono_ns() - begin;
     c->stats.busy_ns += (int64_t)took;
     if (rc) {
@@ -277,7 +159,7 @@ static void step(struct compute *c) {
     c->stats.steps++;
     if (c->apart && decodes && decodes < c->n_shares) {
         if (!pass(c, 0, decodes, decodes)) return;
-        flush(c); // the tokens do not wait for the prompts
+        member_flush(c); // the tokens do not wait for the prompts
         first = decodes;
         decodes = 0;
     }
@@ -296,9 +178,12 @@ static bool passes_apart(void) {
     return true;
 }
 
-static int init(struct compute *c, struct model *m, struct queue *q, struct channel *channel, long step_ms,
-                struct err *e) {
+static int init(struct compute *c, struct model *m, struct queue *q, struct channel *channel, struct blocks *blocks,
+                long step_ms, struct err *e) {
     memset(c, 0, sizeof *c);
+    c->blocks = blocks;
+    exporter_init(&c->exporter, &m->kv, m->ctx, &m->tap, m->staging, blocks, channel);
+    c->importer = (struct importer){.layout = &m->kv.layout, .ctx = m->ctx, .staging = m->staging};
     c->model = m;
     c->queue = q;
     c->channel = channel;
@@ -317,29 +202,43 @@ static int init(struct compute *c, struct model *m, struct queue *q, struct chan
     return candidates_init(&c->candidates, m->info.vocab, e);
 }
 
-static void turn(struct compute *c, bool asked) {
-    end_cancelled(c);
-    admit(c);
-    make_room(c);
-    bool worked = c->queue->n_running > 0;
-    if (worked) step(c);
-    flush(c);
-    bool due = !c->queue->n_running || clock_mono_ns() - c->reported >= REPORT_NS;
-    bool stale = !c->queue->n_running && (c->stats.running || c->stats.waiting); // all that was left has been cancelled
-    if (asked || stale || (worked && due)) report(c);
+static bool can_step(const struct queue *q) {
+    for (int32_t i = 0; i < q->n_running; i++)
+        if (!q->running[i]->lane.parked) return true;
+    return false;
 }
 
-int compute_run(struct model *m, struct queue *q, struct channel *channel, long step_ms, struct err *e) {
+// Returns whether there is more to do at once.
+static bool turn(struct compute *c, bool asked) {
+    c->again = false;
+    end_cancelled(c);
+    admit(c);
+    moves_obey(c);
+    make_room(c);
+    bool present = c->queue->n_running > 0;
+    if (can_step(c->queue)) step(c);
+    moves_take(c);
+    member_flush(c);
+    bool due = !c->queue->n_running || clock_mono_ns() - c->reported >= REPORT_NS;
+    bool stale = !c->queue->n_running && (c->stats.running || c->stats.waiting); // all that was left has been cancelled
+    if (asked || stale || (present && due)) report(c);
+    return c->again || can_step(c->queue);
+}
+
+int compute_run(struct model *m, struct queue *q, struct channel *channel, struct blocks *blocks, long step_ms,
+                struct err *e) {
     struct compute c;
-    int rc = init(&c, m, q, channel, step_ms, e);
-    bool asked;
-    while (!rc && queue_wait(q, &asked)) {
-        turn(&c, asked);
+    int rc = init(&c, m, q, channel, blocks, step_ms, e);
+    bool asked, busy = false;
+    while (!rc && queue_wait(q, busy, &asked)) {
+        busy = turn(&c, asked);
         if (c.lost) rc = err_set(e, ERR_INTERNAL, "out of memory for what a step has produced");
     }
     llama_set_abort_callback(m->ctx, NULL, NULL);
     llama_batch_free(c.batch);
     candidates_free(&c.candidates);
+    exporter_close(&c.exporter);
+    importer_close(&c.importer);
     buf_free(&c.piece);
     buf_free(&c.text);
     buf_free(&c.ends);

@@ -9,4 +9,5 @@
 
 // Runs until the queue is stopped. step_ms: the longest step while sequences generate. Fails only where memory runs
 // out: then requests may be unanswered, and the worker must end.
-int compute_run(struct model *m, struct queue *q, struct channel *c, long step_ms, struct err *e) MUST_USE;
+int compute_run(struct model *m, struct queue *q, struct channel *c, struct blocks *b, long step_ms,
+                struct err *e) MUST_USE;

@@ -3,7 +3,10 @@
 #include "base/log.h"
 #include "engine/worker/prompt.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+enum { ARENA_FD = 4, BEGIN_TOKENS = LIMIT_JSON_VALUES / 2 };
 
 // Takes msg over. What cannot be said would leave a request without its end: then this worker is of no more use.
 static void say(struct control *c, json_t *msg) {
@@ -32,13 +35,13 @@ static struct sequence *make_sequence(struct control *c, uint64_t id, struct gen
     return sequence_new(id, r, tokens, p->n, (int32_t)(p->n + wanted), sampler, e);
 }
 
-static void announce(struct control *c, uint64_t id, const struct gen_request *r, struct prompt *p) {
-    json_t *msg = json_pack("{s:s, s:I, s:i}", "t", "begin", "id", (json_int_t)id, "prompt_tokens", (int)p->n);
-    if (r->echo_prompt && json_object_set_new(msg, "prompt_text", json_stringn(buf_str(&p->text), p->text.len))) {
-        json_decref(msg);
-        msg = NULL;
-    }
-    say(c, msg);
+// Of longer prompts the tokens are not told: no message may hold so many values.
+static void announce(struct control *c, uint64_t id, const struct gen_request *r, struct prompt *p,
+                     const llama_token *tokens) {
+    struct gen_begin b = {.prompt_tokens = p->n};
+    if (r->echo_prompt) b.prompt_text = buf_str(&p->text);
+    if (r->show_tokens && p->n <= BEGIN_TOKENS) b.tokens = tokens;
+    say(c, begin_encode(id, &b));
 }
 
 static void on_request(struct control *c, const json_t *msg) {
@@ -55,7 +58,7 @@ static void on_request(struct control *c, const json_t *msg) {
     if (prompt_build(&p, c->model, &r, &e)) goto out;
     s = make_sequence(c, id, &r, &p, &e);
     if (!s) goto out;
-    announce(c, id, &r, &p);
+    announce(c, id, &r, &p, s->tokens);
     if (s->most > s->prompt)
         queue_add(c->queue, s);
     else
@@ -72,6 +75,36 @@ static void on_cancel(struct control *c, const json_t *msg) {
     if (s) end_early(c, s, FINISH_CANCELLED);
 }
 
+// ---------------------------------------------------------------- sequences that move
+static void on_order(struct control *c, const json_t *msg) {
+    struct order o;
+    struct err e;
+    uint64_t id = 0;
+    if (!order_decode(msg, &id, &o, &e)) {
+        queue_order(c->queue, id, &o);
+        return;
+    }
+    log_error("the daemon sent a wrong order: %s", e.msg);
+    struct sequence *s = id ? queue_cancel(c->queue, id) : NULL; // it cannot go on
+    if (s) end_early(c, s, FINISH_CANCELLED);
+}
+
+static void on_arena(struct control *c, const json_t *msg) {
+    struct arena_info info;
+    struct err e;
+    if (arena_decode(msg, &info, &e) || blocks_map(c->blocks, ARENA_FD, &info, &e))
+        log_error("no rows can travel: %s", e.msg);
+}
+
+static void on_blocks(struct control *c, const json_t *msg) {
+    int32_t *list, n;
+    struct err e;
+    if (json_get_ints(msg, "free", 0, INT32_MAX, LIMIT_KV_BLOCKS, &list, &n, &e) || blocks_give(c->blocks, list, n))
+        log_error("the daemon gave blocks back that it did not have");
+    free(list);
+    queue_wake(c->queue);
+}
+
 static void dispatch(struct control *c, const json_t *msg) {
     const char *type = json_string_value(json_object_get(msg, "t"));
     if (!type) type = "";
@@ -81,6 +114,12 @@ static void dispatch(struct control *c, const json_t *msg) {
         on_cancel(c, msg);
     else if (!strcmp(type, "stats"))
         queue_ask_report(c->queue);
+    else if (order_kind_of(type) >= 0)
+        on_order(c, msg);
+    else if (!strcmp(type, "blocks"))
+        on_blocks(c, msg);
+    else if (!strcmp(type, "arena"))
+        on_arena(c, msg);
     else
         log_warn("the daemon sent a message of unknown type '%.32s'", type);
 }

@@ -10,6 +10,7 @@ struct control {
     struct channel *channel;
     struct model *model;
     struct queue *queue;
+    struct blocks *blocks;
     int64_t most; // requests that may be in the worker at the same time: parallel + queue
 };
 

@@ -1,5 +1,7 @@
 #include "engine/worker/queue.h"
 
+#include <stdlib.h>
+
 void queue_init(struct queue *q) {
     *q = (struct queue){.n_running = 0};
     pthread_mutex_init(&q->lock, NULL);
@@ -24,6 +26,11 @@ static void insert(struct queue *q, struct sequence *s) {
     q->n_waiting++;
 }
 
+static void tell(struct queue *q) {
+    q->news = true;
+    pthread_cond_signal(&q->changed);
+}
+
 int32_t queue_length(struct queue *q) {
     pthread_mutex_lock(&q->lock);
     int32_t n = q->n_waiting;
@@ -37,7 +44,7 @@ void queue_add(struct queue *q, struct sequence *s) {
     s->lane.serial = ++q->serial;
     s->lane.due = lane_due(s->arrived, s->prompt, &(struct pace){.prompt_ns = q->prompt_ns});
     insert(q, s);
-    pthread_cond_signal(&q->changed);
+    tell(q);
     pthread_mutex_unlock(&q->lock);
 }
 
@@ -52,29 +59,82 @@ struct sequence *queue_cancel(struct queue *q, uint64_t id) {
     }
     for (int32_t i = 0; i < q->n_running; i++)
         if (q->running[i]->id == id) atomic_store(&q->running[i]->cancelled, true);
+    tell(q);
     pthread_mutex_unlock(&q->lock);
     return found;
+}
+
+static struct sequence *find(const struct queue *q, uint64_t id) {
+    for (int32_t i = 0; i < q->n_running; i++)
+        if (q->running[i]->id == id) return q->running[i];
+    struct sequence *s = q->waiting;
+    while (s && s->id != id) s = s->next;
+    return s;
+}
+
+static int append_order(struct sequence *s, const struct order *o) {
+    if (s->n_orders == (int32_t)LIMIT_KV_ORDERS) return -1;
+    if (s->n_orders == s->orders_room) {
+        int32_t room = s->orders_room ? 2 * s->orders_room : 8;
+        struct order *orders = realloc(s->orders, (size_t)room * sizeof *orders);
+        if (!orders) return -1;
+        s->orders = orders;
+        s->orders_room = room;
+    }
+    s->orders[s->n_orders++] = *o;
+    return 0;
+}
+
+void queue_order(struct queue *q, uint64_t id, struct order *o) {
+    pthread_mutex_lock(&q->lock);
+    struct sequence *s = find(q, id);
+    if (!s) {
+        order_free(o);
+    } else if (append_order(s, o)) {
+        s->orders_lost = true;
+        order_free(o);
+    }
+    tell(q);
+    pthread_mutex_unlock(&q->lock);
+}
+
+int32_t queue_take_orders(struct queue *q, int32_t i, struct order **out, bool *lost) {
+    pthread_mutex_lock(&q->lock);
+    struct sequence *s = q->running[i];
+    int32_t n = s->n_orders;
+    *out = s->orders;
+    *lost = s->orders_lost;
+    s->orders = NULL;
+    s->n_orders = s->orders_room = 0;
+    pthread_mutex_unlock(&q->lock);
+    return n;
+}
+
+void queue_wake(struct queue *q) {
+    pthread_mutex_lock(&q->lock);
+    tell(q);
+    pthread_mutex_unlock(&q->lock);
 }
 
 void queue_ask_report(struct queue *q) {
     pthread_mutex_lock(&q->lock);
     q->report = true;
-    pthread_cond_signal(&q->changed);
+    tell(q);
     pthread_mutex_unlock(&q->lock);
 }
 
 void queue_stop(struct queue *q) {
     pthread_mutex_lock(&q->lock);
     atomic_store(&q->closing, true);
-    pthread_cond_signal(&q->changed);
+    tell(q);
     pthread_mutex_unlock(&q->lock);
 }
 
-bool queue_wait(struct queue *q, bool *report) {
+bool queue_wait(struct queue *q, bool busy, bool *report) {
     pthread_mutex_lock(&q->lock);
-    while (!q->closing && !q->report && !q->n_running && !q->waiting) pthread_cond_wait(&q->changed, &q->lock);
+    while (!q->closing && !busy && !q->news) pthread_cond_wait(&q->changed, &q->lock);
     *report = q->report;
-    q->report = false;
+    q->report = q->news = false;
     pthread_mutex_unlock(&q->lock);
     return !atomic_load(&q->closing);
 }

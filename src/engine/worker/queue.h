@@ -15,6 +15,7 @@ struct queue {
     uint64_t serial;
     double prompt_ns; // the compute thread's latest measure of a prompt token
     bool report;      // statistics were asked for
+    bool news;        // something has changed that the compute thread has not looked at
     atomic_bool closing;
 };
 
@@ -26,12 +27,19 @@ int32_t queue_length(struct queue *q); // waiting and running, without those tha
 void queue_add(struct queue *q, struct sequence *s);
 // NULL where it runs (it is marked) or is unknown; otherwise the sequence, which waited and is the caller's now.
 struct sequence *queue_cancel(struct queue *q, uint64_t id);
+// Takes over an order for a sequence, which is told when it runs; of an unknown one it is dropped. Where there are more
+// than LIMIT_KV_ORDERS, or memory is short, the sequence is marked.
+void queue_order(struct queue *q, uint64_t id, struct order *o);
+void queue_wake(struct queue *q); // blocks have come back
 void queue_ask_report(struct queue *q);
 void queue_stop(struct queue *q); // the daemon is gone
 
 // ---- compute thread
-// Blocks until there is something to do. False: stop. *report: statistics were asked for.
-bool queue_wait(struct queue *q, bool *report);
+// Blocks until there is something to do: at once where `busy`, else when something has changed. False: stop. *report:
+// statistics were asked for.
+bool queue_wait(struct queue *q, bool busy, bool *report);
+// The orders for running[i], to be freed with their array. *lost: there were more.
+int32_t queue_take_orders(struct queue *q, int32_t i, struct order **out, bool *lost);
 // Moves the first of those that wait to the end of those that run where `fits` agrees. NULL where none is moved.
 struct sequence *queue_admit(struct queue *q, bool (*fits)(const struct sequence *s, void *arg), void *arg);
 // running[i] waits again, at the head; the last one takes its place. False, and nothing happens, where it was

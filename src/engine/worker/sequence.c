@@ -21,6 +21,8 @@ struct sequence *sequence_new(uint64_t id, struct gen_request *r, llama_token *p
     s->lane.len = s->prompt = n;
     s->most = most;
     s->ignore_eos = r->ignore_eos;
+    s->show = r->show_tokens;
+    sequence_enter(s, r->hold ? STAGE_HELD : STAGE_RUN);
     s->n_stop = r->n_stop;
     memcpy(s->stop, r->stop, sizeof s->stop);
     r->n_stop = 0;
@@ -34,6 +36,9 @@ void sequence_free(struct sequence *s) {
     if (!s) return;
     sampler_free(s->sampler);
     detok_close(&s->detok);
+    export_stop(&s->leaving);
+    for (int32_t i = 0; i < s->n_orders; i++) order_free(&s->orders[i]);
+    free(s->orders);
     for (size_t i = 0; i < s->n_stop; i++) free(s->stop[i]);
     free(s->tokens);
     free(s);
@@ -50,4 +55,9 @@ void sequence_result(const struct sequence *s, enum finish how, int stop, struct
         .prefill_ns = first > started ? first - started : 0,
         .decode_ns = now - first,
     };
+}
+
+void sequence_enter(struct sequence *s, enum stage stage) {
+    s->stage = stage;
+    s->lane.parked = stage != STAGE_RUN;
 }

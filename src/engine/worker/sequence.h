@@ -5,11 +5,26 @@
 #include "engine/request.h"
 #include "engine/worker/batch.h"
 #include "engine/worker/detok.h"
+#include "engine/worker/export.h"
 #include "engine/worker/sample.h"
 #include <stdatomic.h>
 
+enum stage {
+    STAGE_RUN,    // it is computed
+    STAGE_HELD,   // not before "go": submitted so, or paused
+    STAGE_AWAIT,  // "go" was said, but rows before `awaited` are not in the cache yet
+    STAGE_PAUSING // "pause" was said; rows have yet to leave
+};
+
 struct sequence {
     uint64_t id;
+    enum stage stage; // lane.parked says the same: parked unless it runs
+    int32_t awaited;
+    bool show; // the ids of its tokens are wanted
+    struct export leaving;
+    struct order *orders; // given by the control thread, under the queue's lock
+    int32_t n_orders, orders_room;
+    bool orders_lost; // there were too many
     struct lane lane;
     int32_t slot;         // libllama's sequence id while it runs
     llama_token *tokens;  // lane.len of them: the prompt and what was generated
@@ -29,6 +44,7 @@ struct sequence {
 struct sequence *sequence_new(uint64_t id, struct gen_request *r, llama_token *prompt, int32_t n, int32_t most,
                               struct sampler *sampler, struct err *e) MUST_USE;
 void sequence_free(struct sequence *s); // and its sampler; NULL is fine
+void sequence_enter(struct sequence *s, enum stage stage);
 
 // What to report when it ends now. The stop string is borrowed from s.
 void sequence_result(const struct sequence *s, enum finish how, int stop, struct gen_result *out);

@@ -66,22 +66,26 @@ static int receive_options(struct channel *c, struct engine_options *o, struct e
 // ---------------------------------------------------------------- serving
 static int serve(struct model *m, struct channel *channel, const struct engine_options *o, struct err *e) {
     struct queue queue;
-    struct control control = {channel, m, &queue, m->info.parallel + (o->queue > 0 ? o->queue : 0)};
+    struct blocks blocks;
+    struct control control = {channel, m, &queue, &blocks, m->info.parallel + (o->queue > 0 ? o->queue : 0)};
     pthread_attr_t attr;
     pthread_t thread;
     queue_init(&queue);
+    blocks_init(&blocks);
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, CONTROL_STACK); // templates recurse, and some systems give threads little
     int rc = pthread_create(&thread, &attr, control_run, &control);
     pthread_attr_destroy(&attr);
     if (rc) {
         queue_close(&queue);
+        blocks_close(&blocks);
         return err_set(e, ERR_INTERNAL, "cannot start a thread: %s", strerror(rc));
     }
-    rc = compute_run(m, &queue, channel, o->step_ms, e);
+    rc = compute_run(m, &queue, channel, &blocks, o->step_ms, e);
     shutdown(channel->fd, SHUT_RD); // wakes the control thread, unless it is what ended this
     pthread_join(thread, NULL);
     queue_close(&queue);
+    blocks_close(&blocks);
     return rc;
 }
 

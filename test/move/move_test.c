@@ -1,0 +1,462 @@
+// Two workers, one request: what a client sees must not show that it was moved. This program is its own worker:
+// engine_start runs it with the argument "worker".
+#include "base/log.h"
+#include "engine/worker/worker.h"
+#include "mover.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+// clang-format off
+#include <cmocka.h>
+// clang-format on
+
+enum { CHUNK = 64, CTX = 4096 };
+
+struct pair {
+    struct event_base *base;
+    struct engine *a, *b;
+    const char *model;
+};
+
+static struct engine_options options(const char *model, const char *kv_type) {
+    struct engine_options o = {.ctx = CTX,
+                               .kv_cells = 2 * CTX,
+                               .parallel = 4,
+                               .queue = 8,
+                               .threads = 1,
+                               .chunk = CHUNK,
+                               .step_ms = 1000,
+                               .kv_buffer = 64};
+    snprintf(o.model_name, sizeof o.model_name, "%s", model);
+    snprintf(o.model_path, sizeof o.model_path, MODELS "/%s.gguf", model);
+    snprintf(o.kv_type, sizeof o.kv_type, "%s", kv_type);
+    return o;
+}
+
+static void pair_start(struct pair *p, const char *model, const char *kv_type) {
+    struct engine_options o = options(model, kv_type);
+    p->model = model;
+    p->base = event_base_new();
+    assert_non_null(p->base);
+    p->a = mover_engine(p->base, &o);
+    p->b = mover_engine(p->base, &o);
+    assert_non_null(engine_arena(p->a));
+    assert_non_null(engine_arena(p->b));
+}
+
+static void pair_stop(struct pair *p) {
+    engine_stop(p->a);
+    engine_stop(p->b);
+    event_base_dispatch(p->base);
+    event_base_free(p->base);
+}
+
+// Nothing is left behind: all cells are free, all slots and blocks are where they belong.
+static void check_clean(struct pair *p) {
+    struct engine_status a, b;
+    int32_t all[LIMIT_KV_SLOTS];
+    struct err e;
+    do {
+        event_base_loop(p->base, EVLOOP_ONCE);
+        engine_get_status(p->a, &a);
+        engine_get_status(p->b, &b);
+    } while (a.stats.running || b.stats.running || a.stats.cells_used || b.stats.cells_used);
+    assert_int_equal(a.state, ENGINE_READY);
+    assert_int_equal(a.restarts + b.restarts, 0);
+    int32_t n = arena_slots(engine_arena(p->b));
+    assert_int_equal(arena_take(engine_arena(p->b), n, all, &e), 0);
+    for (int32_t i = 0; i < n; i++) arena_give(engine_arena(p->b), all[i]);
+    for (int32_t i = 0; i < arena_blocks(engine_arena(p->a)); i++)
+        assert_int_equal(arena_block_out(engine_arena(p->a), i), -1);
+}
+
+// ---------------------------------------------------------------- requests
+static json_t *random_prompt(int n) {
+    json_t *list = json_array();
+    uint32_t x = (uint32_t)n * 2654435761u + 1;
+    for (int i = 0; i < n; i++) {
+        x = x * 1664525u + 1013904223u;
+        json_array_append_new(list, json_integer(3 + (x >> 8) % 250));
+    }
+    return list;
+}
+
+// A text of n bytes whose end has stood in it before: the recall model goes on as it did there.
+static json_t *recall_prompt(int n) {
+    enum { CUE = 70 };
+    char *s = malloc((size_t)n + 1);
+    uint32_t x = 77;
+    for (int i = 0; i < n; i++) {
+        x = x * 1664525u + 1013904223u;
+        s[i] = (x >> 16) % 6 ? (char)('a' + (x >> 20) % 26) : ' ';
+    }
+    if (n > 4 * CUE) memcpy(s + n - CUE, s + n / 3, CUE);
+    s[n] = 0;
+    json_t *v = json_string(s);
+    free(s);
+    return v;
+}
+
+static void request_of(struct gen_request *r, const struct pair *p, int n, int which, int64_t max_tokens) {
+    gen_request_init(r);
+    bool recall = !strcmp(p->model, "recall");
+    r->kind = recall ? PROMPT_TEXT : PROMPT_TOKENS;
+    r->prompt = recall ? recall_prompt(n) : random_prompt(n);
+    r->max_tokens = max_tokens;
+    r->ignore_eos = true;
+    r->sampling.temperature = which == 0 ? 0 : 0.9f;
+    r->sampling.seed = (uint64_t)which;
+    if (which == 2) {
+        r->sampling.repeat_penalty = 1.3f;
+        r->sampling.presence_penalty = 0.5f;
+        r->sampling.frequency_penalty = 0.2f;
+        r->sampling.penalty_last_n = 40;
+    }
+}
+
+static void check_same(const struct mover *a, const struct mover *b, int n, int which) {
+    assert_true(a->n_tokens > 0);
+    assert_int_equal(b->n_tokens, a->n_tokens);
+    for (int32_t i = 0; i < a->n_tokens; i++)
+        if (a->tokens[i] != b->tokens[i])
+            fail_msg("prompt of %d, sampling %d: token %d of %d differs (moved after %d)", n, which, i, a->n_tokens,
+                     b->past + 1 - b->n_prompt);
+    assert_int_equal(b->len, a->len);
+    assert_memory_equal(b->text, a->text, a->len);
+    assert_int_equal(b->result.finish, a->result.finish);
+    assert_int_equal(b->result.completion_tokens, a->result.completion_tokens);
+    assert_int_equal(b->result.prompt_tokens, a->result.prompt_tokens);
+    assert_string_equal(b->stop, a->stop);
+}
+
+// The same request stays at home, and is moved: the client sees the same. A quick model may have written its answer
+// before the order to pause reaches it; then it is asked again, a few times.
+static void compare(struct pair *p, int n, int which, int64_t max_tokens, const struct plan *plan, const char *stop) {
+    enum { TRIES = 20 };
+    static struct mover alone, moved;
+    struct gen_request r;
+    request_of(&r, p, n, which, max_tokens);
+    if (stop) r.stop[r.n_stop++] = strdup(stop);
+    assert_int_equal(mover_run(&alone, p->base, p->a, NULL, &r, NULL), 0);
+    bool can_move = max_tokens > 4 * plan->pause_after, done = false;
+    for (int i = 0; i < TRIES && !done; i++) {
+        if (mover_run(&moved, p->base, p->a, p->b, &r, plan)) fail_msg("prompt of %d: %s", n, moved.why.msg);
+        check_same(&alone, &moved, n, which);
+        mover_close(&moved);
+        done = moved.paused || !can_move || stop;
+    }
+    if (!done) fail_msg("prompt of %d: %d times it was not moved", n, TRIES);
+    gen_request_free(&r);
+}
+
+// ---------------------------------------------------------------- tests
+static const struct plan plain = {.rows = ROWS_ALL, .pause_after = 5, .slots = 4};
+
+static void test_every_length(void **state) {
+    static const int lengths[] = {1, 2, 15, 17, CHUNK - 1, CHUNK, CHUNK + 1, 1000};
+    struct pair *p = *state;
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        for (int which = 0; which < 3; which++) compare(p, lengths[i], which, 200, &plain, NULL);
+    check_clean(p);
+}
+
+static void test_long(void **state) {
+    struct pair *p = *state;
+    compare(p, 3700, 0, 200, &plain, NULL);
+    compare(p, 3700, 2, 200, &(struct plan){.rows = ROWS_ALL, .pause_after = 1, .slots = 2, .hoard = 20}, NULL);
+    check_clean(p);
+}
+
+static void test_back_pressure(void **state) {
+    struct pair *p = *state;
+    int32_t blocks = arena_blocks(engine_arena(p->a));
+    for (int32_t left = 1; left <= 3; left++) {
+        struct plan few = {.rows = ROWS_ALL, .pause_after = 20, .slots = left, .hoard = blocks - left};
+        compare(p, 700, left % 3, 300, &few, NULL);
+    }
+    check_clean(p);
+}
+
+static void test_rows_of_the_past(void **state) {
+    struct pair *p = *state;
+    struct plan late = {.rows = ROWS_ALL, .pause_after = 6, .slots = 3, .late_export = true};
+    compare(p, 500, 1, 300, &late, NULL);
+    compare(p, 1, 0, 300, &late, NULL);
+    check_clean(p);
+}
+
+static void test_without_rows(void **state) {
+    struct pair *p = *state;
+    compare(p, 300, 0, 200, &(struct plan){.rows = ROWS_NONE, .pause_after = 7}, NULL);
+    compare(p, 300, 2, 200, &(struct plan){.rows = ROWS_NONE, .pause_after = 1}, NULL);
+    compare(p, 900, 0, 200, &(struct plan){.rows = ROWS_HALF, .pause_after = 7, .slots = 2}, NULL);
+    check_clean(p);
+}
+
+static void test_there_and_back(void **state) {
+    struct pair *p = *state;
+    struct plan back = {.rows = ROWS_ALL, .pause_after = 5, .slots = 4, .back = true};
+    compare(p, 200, 0, 400, &back, NULL);
+    compare(p, 200, 2, 400, &back, NULL);
+    check_clean(p);
+}
+
+// Held-back text and stop strings across the move; the length and an end before the pause.
+static void test_ends(void **state) {
+    static struct mover alone;
+    struct pair *p = *state;
+    struct gen_request r;
+    request_of(&r, p, 400, 0, 24);
+    assert_int_equal(mover_run(&alone, p->base, p->a, NULL, &r, NULL), 0);
+    gen_request_free(&r);
+    assert_true(alone.len > 14);
+    for (size_t at = 2; at < 12; at += 3) {
+        char stop[6];
+        snprintf(stop, sizeof stop, "%.5s", alone.text + at);
+        for (int32_t k = 1; k < 16; k += 2)
+            compare(p, 400, 0, 24, &(struct plan){.rows = ROWS_ALL, .pause_after = k, .slots = 4}, stop);
+    }
+    compare(p, 400, 0, 5, &plain, NULL);
+    compare(p, 400, 0, 6, &plain, NULL);
+    compare(p, 400, 0, 3, &plain, NULL);
+    check_clean(p);
+}
+
+// ---------------------------------------------------------------- orders that make no sense
+struct lone {
+    int begins, fails, ends, texts, pauses, installed;
+    struct err why;
+    int finish;
+};
+static void lone_begin(void *arg, const struct gen_begin *b) {
+    (void)b;
+    ((struct lone *)arg)->begins++;
+}
+static void lone_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t token) {
+    (void)text, (void)len, (void)tokens, (void)token;
+    ((struct lone *)arg)->texts++;
+}
+static void lone_end(void *arg, const struct gen_result *r) {
+    ((struct lone *)arg)->ends++;
+    ((struct lone *)arg)->finish = (int)r->finish;
+}
+static void lone_fail(void *arg, const struct err *why) {
+    ((struct lone *)arg)->fails++;
+    ((struct lone *)arg)->why = *why;
+}
+static void lone_installed(void *arg, int32_t upto, int32_t slot) {
+    (void)upto, (void)slot;
+    ((struct lone *)arg)->installed++;
+}
+static void lone_paused(void *arg, int32_t tokens, int32_t past) {
+    (void)tokens, (void)past;
+    ((struct lone *)arg)->pauses++;
+}
+static const struct gen_events lone_events = {.begin = lone_begin,
+                                              .text = lone_text,
+                                              .end = lone_end,
+                                              .fail = lone_fail,
+                                              .installed = lone_installed,
+                                              .paused = lone_paused};
+
+static uint64_t ask(struct pair *p, struct lone *l, bool hold, int n, int64_t max_tokens) {
+    struct gen_request r;
+    struct err e;
+    uint64_t id = 0;
+    memset(l, 0, sizeof *l);
+    request_of(&r, p, n, 0, max_tokens);
+    r.hold = hold;
+    assert_int_equal(engine_submit(p->a, &r, &lone_events, l, &id, &e), 0);
+    gen_request_free(&r);
+    return id;
+}
+
+#define UNTIL(p, condition)                                                                                            \
+    do {                                                                                                               \
+        while (!(condition)) event_base_loop((p)->base, EVLOOP_ONCE);                                                  \
+    } while (0)
+
+static void refused(struct pair *p, struct lone *l, enum err_code code) {
+    UNTIL(p, l->fails || l->ends);
+    assert_int_equal(l->fails, 1);
+    assert_int_equal(l->why.code, code);
+    assert_int_equal(l->texts, 0);
+}
+
+static void test_wrong_orders(void **state) {
+    struct pair *p = *state;
+    struct lone l;
+    struct err e;
+    int32_t slot, token = 5, strange = 1 << 30;
+    struct engine_status s;
+    engine_get_status(p->a, &s);
+    assert_int_equal(arena_take(engine_arena(p->a), 1, &slot, &e), 0);
+    memset(arena_slot(engine_arena(p->a), slot), 0, kv_slot_bytes(&s.info.kv, s.info.kv.unit));
+
+    uint64_t id = ask(p, &l, true, 50, 10); // out of order
+    assert_int_equal(engine_install(p->a, id, slot, 8, 8, &e), 0);
+    refused(p, &l, ERR_INVALID);
+    id = ask(p, &l, true, 50, 10); // beyond its end
+    for (int32_t at = 0; at < 64; at += 16) assert_int_equal(engine_install(p->a, id, slot, at, 16, &e), 0);
+    refused(p, &l, ERR_INVALID);
+    assert_int_equal(l.installed, 3);
+    id = ask(p, &l, true, 50, 10);
+    assert_int_equal(engine_go(p->a, id, &strange, 1, -1, &e), 0);
+    refused(p, &l, ERR_INVALID);
+    id = ask(p, &l, true, 50, 10);
+    assert_int_equal(engine_go(p->a, id, &token, 1, 1000, &e), 0);
+    refused(p, &l, ERR_INVALID);
+
+    // those that the handle refuses by itself
+    id = ask(p, &l, true, 50, 10);
+    assert_int_equal(engine_install(p->a, id, slot, -1, 1, &e), -1);
+    assert_int_equal(engine_install(p->a, id, slot, 0, s.info.kv.unit + 1, &e), -1);
+    assert_int_equal(engine_install(p->a, id, slot, CTX - 1, 2, &e), -1);
+    assert_int_equal(engine_install(p->a, id, slot + 1, 0, 1, &e), -1); // not taken
+    assert_int_equal(engine_install(p->a, id, 10000, 0, 1, &e), -1);
+    assert_int_equal(engine_go(p->a, id, NULL, -1, -1, &e), -1);
+    assert_int_equal(engine_go(p->a, id, NULL, 0, -1, &e), 0); // none of it has harmed it
+    UNTIL(p, l.ends || l.fails);
+    assert_int_equal(l.ends, 1);
+    assert_int_equal(engine_go(p->a, id, NULL, 0, -1, &e), 0); // gone: fine
+    arena_give(engine_arena(p->a), slot);
+    check_clean(p);
+}
+
+static void test_start_what_runs(void **state) {
+    struct pair *p = *state;
+    struct lone l;
+    struct err e;
+    uint64_t id = ask(p, &l, false, 50, 2000);
+    UNTIL(p, l.texts);
+    assert_int_equal(engine_go(p->a, id, NULL, 0, -1, &e), 0);
+    UNTIL(p, l.fails || l.ends);
+    assert_int_equal(l.fails, 1);
+    assert_int_equal(l.why.code, ERR_INVALID);
+    check_clean(p);
+}
+
+// Cancelled while it is held, awaits rows, is paused, and while its rows leave.
+static void test_cancel(void **state) {
+    struct pair *p = *state;
+    struct lone l;
+    struct err e;
+    int32_t slot;
+    uint64_t id = ask(p, &l, true, 100, 500);
+    UNTIL(p, l.begins);
+    engine_cancel(p->a, id);
+    id = ask(p, &l, true, 100, 500);
+    assert_int_equal(arena_take(engine_arena(p->a), 1, &slot, &e), 0);
+    assert_int_equal(engine_install(p->a, id, slot, 0, 10, &e), 0);
+    assert_int_equal(engine_go(p->a, id, NULL, 0, 99, &e), 0);
+    arena_give(engine_arena(p->a), slot); // while the worker may be reading it
+    engine_cancel(p->a, id);
+    id = ask(p, &l, false, 100, 500);
+    UNTIL(p, l.texts);
+    assert_int_equal(engine_pause(p->a, id, &e), 0);
+    UNTIL(p, l.pauses);
+    int texts = l.texts;
+    struct lone other;
+    ask(p, &other, false, 20, 30); // time passes; the paused one keeps still
+    UNTIL(p, other.ends);
+    assert_int_equal(l.texts, texts);
+    engine_cancel(p->a, id);
+    id = ask(p, &l, true, 2000, 500);
+    assert_int_equal(engine_export(p->a, id, 0, 4, &e), 0); // nobody takes the rows: the handle gives them back
+    assert_int_equal(engine_go(p->a, id, NULL, 0, -1, &e), 0);
+    UNTIL(p, l.texts);
+    engine_cancel(p->a, id);
+    check_clean(p);
+}
+
+// More held sequences than cells: one fails with a clear word, the others live.
+static void test_no_room(void **state) {
+    struct pair *p = *state;
+    struct lone l[4];
+    uint64_t id[4];
+    struct err e;
+    for (int i = 0; i < 3; i++) id[i] = ask(p, &l[i], true, 2500, 100);
+    UNTIL(p, l[0].begins && l[1].begins && l[2].begins);
+    id[3] = ask(p, &l[3], false, 600, 1500); // 3 * 2500 + 600 cells of 8192 are left to it; it needs 1500 more
+    UNTIL(p, l[0].fails || l[1].fails || l[2].fails || l[3].ends || l[3].fails);
+    assert_int_equal(l[2].fails, 1); // the youngest
+    assert_int_equal(l[2].why.code, ERR_BUSY);
+    UNTIL(p, l[3].ends || l[3].fails);
+    assert_int_equal(l[3].ends, 1);
+    assert_int_equal(l[0].fails + l[1].fails, 0);
+    for (int i = 0; i < 2; i++) assert_int_equal(engine_go(p->a, id[i], NULL, 0, -1, &e), 0);
+    UNTIL(p, l[0].ends && l[1].ends);
+    check_clean(p);
+}
+
+// ---------------------------------------------------------------- models
+static struct pair shared;
+
+static int start_random(void **state) {
+    pair_start(&shared, "random", "f16");
+    *state = &shared;
+    return 0;
+}
+static int start_q8(void **state) {
+    pair_start(&shared, "random", "q8_0");
+    *state = &shared;
+    return 0;
+}
+static int start_recall(void **state) {
+    pair_start(&shared, "recall", "f16");
+    *state = &shared;
+    return 0;
+}
+static int stop_pair(void **state) {
+    pair_stop(*state);
+    return 0;
+}
+
+static void test_digests_agree(void **state) {
+    struct pair *p = *state;
+    struct engine_status a, b;
+    engine_get_status(p->a, &a);
+    engine_get_status(p->b, &b);
+    assert_int_equal(strlen(a.info.contract), 64);
+    assert_string_equal(a.info.contract, b.info.contract);
+    assert_string_equal(a.info.weights, b.info.weights);
+    assert_string_not_equal(a.info.weights, a.info.contract);
+    assert_memory_equal(&a.info.kv, &b.info.kv, sizeof a.info.kv);
+}
+
+static void test_recall(void **state) {
+    struct pair *p = *state;
+    compare(p, 1000, 0, 60, &plain, NULL);
+    compare(p, 600, 0, 60, &(struct plan){.rows = ROWS_NONE, .pause_after = 9}, NULL);
+    compare(p, 600, 1, 60, &(struct plan){.rows = ROWS_HALF, .pause_after = 9, .slots = 2}, NULL);
+    compare(p, 65, 0, 60, &plain, NULL);
+    check_clean(p);
+}
+
+int main(int argc, char **argv) {
+    if (argc == 2 && !strcmp(argv[1], "worker")) {
+        log_set_level(LOG_ERROR);
+        return worker_main(1, argv + 1);
+    }
+    const struct CMUnitTest random[] = {
+        cmocka_unit_test(test_digests_agree),
+        cmocka_unit_test(test_every_length),
+        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_rows_of_the_past),
+        cmocka_unit_test(test_without_rows),
+        cmocka_unit_test(test_there_and_back),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_wrong_orders),
+        cmocka_unit_test(test_start_what_runs),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_no_room),
+    };
+    const struct CMUnitTest q8[] = {cmocka_unit_test(test_every_length), cmocka_unit_test(test_there_and_back)};
+    const struct CMUnitTest recall[] = {cmocka_unit_test(test_recall)};
+    return cmocka_run_group_tests(random, start_random, stop_pair) + cmocka_run_group_tests(q8, start_q8, stop_pair) +
+           cmocka_run_group_tests(recall, start_recall, stop_pair);
+}
