@@ -297,6 +297,7 @@ static void on_read(struct bufferevent *bev, void *arg) {
     struct evbuffer *in = bufferevent_get_input(bev);
     struct err e;
     peers_enter(p);
+    c->doubted = false;
     if (c->state == CONTROL_UP && arm(c, p->timing.silent))
         log_debug("the silence of %s is not timed", c->member->pub.name);
     while (c->state < CONTROL_REFUSED && take_piece(c, in)) hear_frames(c);
@@ -324,11 +325,19 @@ static void on_event(struct bufferevent *bev, short what, void *arg) {
     peers_leave(p);
 }
 
+// Where this process itself has paused, bytes may wait to be read: they get their turn first.
+static bool gets_another_turn(struct control *c) {
+    if (c->state != CONTROL_UP || c->doubted) return false;
+    c->doubted = true;
+    return !arm(c, 1);
+}
+
 static void on_deadline(evutil_socket_t fd, short what, void *arg) {
     struct control *c = arg;
     struct peers *p = c->member->peers;
     struct err e;
     (void)fd, (void)what;
+    if (gets_another_turn(c)) return;
     peers_enter(p);
     if (c->state == CONTROL_UP)
         err_set(&e, ERR_UNREACHABLE, "it has been silent for %ld ms", p->timing.silent);

@@ -372,6 +372,22 @@ static void test_silence_when_up(void **state) {
     raw_close(&r);
 }
 
+// The time is over, but this process may just have been paused: what waits to be read decides.
+static void test_doubt(void **state) {
+    struct world *w = *state;
+    struct node *a = &w->n[0];
+    struct raw r;
+    know_bob(w);
+    come_up(w, &r, 1, 0);
+    const struct control *c = bob_at(a, w)->link;
+    event_active(c->deadline, EV_TIMEOUT, 0);
+    assert_int_equal(event_base_loop(w->base, EVLOOP_NONBLOCK), 0);
+    assert_int_equal(a->downs, 0);
+    RUN_UNTIL(w, a->downs); // nothing came
+    assert_non_null(strstr(a->why.msg, "silent"));
+    raw_close(&r);
+}
+
 static void test_many_silent_ones(void **state) {
     struct world *w = *state;
     struct node *a = &w->n[0];
@@ -484,6 +500,7 @@ int main(void) {
                                        CASE(test_flood),
                                        CASE(test_silence_before_up),
                                        CASE(test_silence_when_up),
+                                       CASE(test_doubt),
                                        CASE(test_many_silent_ones),
                                        CASE(test_dialling_the_mute),
                                        CASE(test_data),

@@ -29,6 +29,7 @@ struct control {
     struct event *beat;
     enum control_state state;
     bool dialled;   // by this side
+    bool doubted;   // silent for too long, as far as this process has listened
     uint64_t link;  // its number, once up
     uint64_t boot;  // the other side's, once greeted
     json_t *about;  // likewise
