@@ -29,7 +29,7 @@ struct seat {
     bool leaving;      // not wanted any more once another place has spoken
 };
 
-enum wait { WAIT_NONE, WAIT_OPEN, WAIT_ROWS, WAIT_RETRY };
+enum wait { WAIT_NONE, WAIT_HEAD, WAIT_OPEN, WAIT_ROWS, WAIT_RETRY };
 
 struct flow {
     struct flow_io io;
@@ -70,7 +70,6 @@ static bool speaks(const struct seat *s) { return s->state == SEAT_RUNNING || s-
 static bool lacks_rows(const struct seat *s) { return s->state == SEAT_RUNNING && s->from > s->upto; }
 
 static struct seat *seat_at(struct flow *f, int place) {
-    if (f->over) return NULL;
     for (int i = 0; i < FLOW_PLACES; i++)
         if (is_open(&f->seats[i]) && f->seats[i].place == place) return &f->seats[i];
     return NULL;
@@ -226,13 +225,16 @@ static void do_without(struct flow *f, struct seat *s) {
 // ---------------------------------------------------------------- the hand-over
 static void open_target(struct flow *f, struct seat *s) {
     f->target = s;
-    set_timer(f, WAIT_OPEN, FLOW_OPEN_MS);
+    if (f->speaker->state == SEAT_HELD)
+        set_timer(f, WAIT_HEAD, FLOW_HEAD_MS);
+    else
+        set_timer(f, WAIT_OPEN, FLOW_OPEN_MS);
     open_seat(f, s, f->speaker->place);
 }
 
 static void target_opened(struct flow *f) {
     struct err why;
-    stop_waiting(f, WAIT_OPEN);
+    set_timer(f, WAIT_NONE, 0);
     f->source = f->speaker;
     if (f->io.stream(f->arg, f->source->place, f->target->place, f->target->upto, &why)) {
         do_without(f, f->target);
@@ -386,17 +388,20 @@ void flow_cut(struct flow *f, int to, const struct err *why) {
 void flow_time(struct flow *f) {
     enum wait was = f->wait;
     f->wait = WAIT_NONE;
-    if (f->over || was == WAIT_NONE) return;
+    if (was == WAIT_NONE) return;
     if (was == WAIT_RETRY)
         open_seat(f, f->speaker, -1);
-    else
+    else if (was == WAIT_HEAD) {
+        set_timer(f, WAIT_OPEN, FLOW_OPEN_MS);
+        start(f, f->speaker, -1);
+    } else
         do_without(f, f->target ? f->target : f->speaker);
 }
 
 // ---------------------------------------------------------------- the machine
 int flow_move(struct flow *f, int to, struct err *e) {
     struct seat *s = f->speaker;
-    if (f->over || !s || s->state != SEAT_RUNNING || f->target || f->source || !f->prompt.len || f->blind)
+    if (!s || s->state != SEAT_RUNNING || f->target || f->source || !f->prompt.len || f->blind)
         return err_set(e, ERR_BUSY, "the job cannot be moved now: it is moving, or nothing of it runs");
     if (s->place == to) return err_set(e, ERR_INVALID, "the job is at that place already");
     struct seat *t = other(f, s);

@@ -25,7 +25,8 @@ enum {
     FLOW_BEHIND = 4,       // rows that the decode place may lack when the prefill place is paused
     FLOW_RETRIES = 3,      // the first one at once
     FLOW_RETRY_MS = 250,   // before the second retry; twice as long before each later one
-    FLOW_OPEN_MS = 300,    // a decode place that answers later is done without
+    FLOW_HEAD_MS = 30,     // the prefill place waits so long for the decode place, then begins without
+    FLOW_OPEN_MS = 2000,   // a decode place that is not open so long after is done without
     FLOW_ROWS_MS = 10000   // nobody speaks and no row arrives for so long: the place that has them all goes on instead
 };
 

@@ -230,7 +230,7 @@ static void test_two_places(void **state) {
     (void)state;
     struct flow *f = new_flow(A, B, true);
     opened(f, A, 1);
-    expect("open A; begin 5; timer 300; open B 11,12,13,14,15 rows of A; ");
+    expect("open A; begin 5; timer 30; open B 11,12,13,14,15 rows of A; ");
     opened(f, B, 2);
     expect("timer 0; stream AB 2; start A; ");
     flow_installed(f, B, 4);
@@ -298,14 +298,26 @@ static void test_decode_place_is_late(void **state) {
     opened(f, A, 0);
     forget();
     flow_time(f);
-    expect("drop B; start A; ");
+    expect("timer 2000; start A; ");
     told(f, A, 1, 2);
     forget();
+    flow_time(f);
+    expect("drop B; ");
     failed(f, A, ERR_UNREACHABLE); // it may be in time now
     expect("open B 11,12,13,14,15; ");
     opened(f, B, 0);
     expect("start B 101,102; ");
     finish(f, "drop B; ");
+
+    f = new_flow(A, B, true);
+    opened(f, A, 0);
+    flow_time(f);
+    told(f, A, 1, 2);
+    forget();
+    opened(f, B, 1); // late, but worth it
+    flow_installed(f, B, PROMPT);
+    expect("timer 0; stream AB 1; timer 10000; pause A; ");
+    finish(f, "timer 0; cut A; drop A; drop B; ");
 }
 
 static void test_decode_place_is_full(void **state) {
@@ -331,7 +343,7 @@ static void test_decode_place_cannot_be_asked(void **state) {
     refused = "open";
     refusal = ERR_UNREACHABLE;
     opened(f, A, 0);
-    expect("open A; begin 5; timer 300; open B 11,12,13,14,15 rows of A; timer 0; start A; ");
+    expect("open A; begin 5; timer 30; open B 11,12,13,14,15 rows of A; timer 0; start A; ");
     finish(f, "drop A; ");
 }
 
@@ -567,6 +579,15 @@ static void test_errors_of_the_request(void **state) {
     failed(f, A, ERR_CANCELLED);
     expect("fail cancelled; ");
     finish(f, "");
+
+    f = new_flow(A, B, true);
+    opened(f, A, 0);
+    flow_time(f);
+    failed(f, A, ERR_WORKER);
+    forget();
+    failed(f, B, ERR_LIMIT); // A was not too small
+    expect("open A 11,12,13,14,15; ");
+    finish(f, "drop A; ");
 }
 
 static void test_nothing_can_be_opened(void **state) {
@@ -691,7 +712,7 @@ static void test_move(void **state) {
     assert_int_equal(flow_move(f, B, &e), -1);
     assert_int_equal(e.code, ERR_INVALID);
     assert_int_equal(flow_move(f, C, &e), 0);
-    expect("drop A; timer 300; open C 11,12,13,14,15 rows of B; ");
+    expect("drop A; timer 2000; open C 11,12,13,14,15 rows of B; ");
     assert_int_equal(flow_move(f, A, &e), -1);
     assert_int_equal(e.code, ERR_BUSY);
     opened(f, C, 0);
@@ -720,7 +741,7 @@ static void test_move_fails(void **state) {
     refusal = ERR_UNREACHABLE;
     assert_int_equal(flow_move(f, B, &e), -1);
     assert_int_equal(e.code, ERR_UNREACHABLE);
-    expect("timer 300; open B 11,12,13,14,15 rows of A; timer 0; ");
+    expect("timer 2000; open B 11,12,13,14,15 rows of A; timer 0; ");
     refused = NULL;
     assert_int_equal(flow_move(f, C, &e), 0);
     opened(f, C, 0);

@@ -127,6 +127,7 @@ void fault_cut(struct cluster *c, int from, int to) {
 void fault_hole(struct cluster *c, int from, int to) {
     if (from == to) return;
     world_trace(&c->w, "HOLE from place %d to %d", from, to);
+    c->holes++;
     for (int i = 0; i < DATA_LINKS; i++) c->data[from][to][i].hole = true;
 }
 

@@ -49,6 +49,7 @@ static int refuse(struct job *j, int place, struct err *e) {
     if (!j->of->c.linked[place]) return err_set(e, ERR_UNREACHABLE, "place %d is away", place);
     if (!world_chance(world_of(j), (unsigned)j->of->refusals)) return 0;
     j->spots[place].counts = false;
+    j->upset = true;
     return err_set(e, ERR_INTERNAL, "an order failed");
 }
 
@@ -59,6 +60,7 @@ static int on_open(void *io, int place, const int32_t *prompt, int32_t n, int so
         world_break(world_of(j), "job %d: another prompt", j->index);
     if (j->begun != (n > 0)) world_break(world_of(j), "job %d: the tokens of the prompt are known", j->index);
     world_trace(world_of(j), "job %d: open place %d, rows of %d", j->index, place, source);
+    j->opens++;
     if (refuse(j, place, e)) return -1;
     if (j->told) j->of->tally->reopened++;
     j->spots[place].state = SPOT_ASKED;
@@ -101,6 +103,9 @@ static int on_start(void *io, int place, const int32_t *generated, int32_t n, in
         return err_set(e, ERR_INTERNAL, "not allowed");
     if (refuse(j, place, e)) return -1;
     if (s->state == SPOT_PAUSED) j->of->tally->resumed++;
+    if (!j->started && !j->upset && world_of(j)->now > j->begun_at + FLOW_HEAD_MS * 1000)
+        world_break(world_of(j), "job %d: its first place is started late", j->index);
+    j->started = true;
     if (from >= 0) {
         j->handed = true;
         j->of->tally->handed++;
@@ -115,8 +120,19 @@ static int on_start(void *io, int place, const int32_t *generated, int32_t n, in
     return 0;
 }
 
+// With zero stall, nobody is paused before another has caught up.
+static bool somebody_caught_up(const struct job *j) {
+    int32_t computed = j->n_prompt + j->told - 1;
+    for (int i = 0; i < j->of->c.n; i++) {
+        const struct spot *s = &j->spots[i];
+        if (s->state == SPOT_HELD && s->upto >= j->n_prompt && computed - s->upto <= FLOW_BEHIND) return true;
+    }
+    return !j->plan.zero_stall;
+}
+
 static int on_pause(void *io, int place, struct err *e) {
     struct job *j = io;
+    if (!somebody_caught_up(j)) world_break(world_of(j), "job %d: place %d is paused too early", j->index, place);
     world_trace(world_of(j), "job %d: pause place %d", j->index, place);
     if (!allow(j, place, IN(SPOT_RUNNING), "pause")) return err_set(e, ERR_INTERNAL, "not allowed");
     if (refuse(j, place, e)) return -1;
@@ -125,21 +141,38 @@ static int on_pause(void *io, int place, struct err *e) {
     return 0;
 }
 
+static void leave(struct spot *s) {
+    s->state = SPOT_NONE;
+    s->sequence = 0;
+    s->waits = false;
+}
+
 static void on_drop(void *io, int place) {
     struct job *j = io;
     world_trace(world_of(j), "job %d: drop place %d", j->index, place);
     if (!allow(j, place, OPEN | IN(SPOT_ASKED), "drop")) return;
     struct order *o = order_for(j, ORDER_DROP, place);
-    j->spots[place].state = SPOT_NONE;
-    j->spots[place].sequence = 0;
+    leave(&j->spots[place]);
     send(j, place, o);
+}
+
+// A place that waits for rows may have to be done without only where something swallows rows.
+static void check_waited_in_vain(const struct job *j) {
+    bool rows = false, opening = false;
+    for (int i = 0; i < j->of->c.n; i++) {
+        rows |= j->spots[i].state == SPOT_PAUSING || j->spots[i].waits;
+        opening |= j->spots[i].state == SPOT_ASKED;
+    }
+    if (rows && !opening && !j->of->c.holes) world_break(world_of(j), "job %d waited for rows in vain", j->index);
 }
 
 static void ring(void *job, void *serial) {
     struct job *j = job;
-    if (*(uint64_t *)serial != j->timer || j->over || j->left) return;
+    if (*(uint64_t *)serial != j->timer) return;
     world_trace(world_of(j), "job %d: time", j->index);
+    check_waited_in_vain(j);
     j->timer++;
+    j->timed = false;
     j->of->tally->timeouts++;
     flow_time(j->flow);
     step(j);
@@ -148,6 +181,7 @@ static void ring(void *job, void *serial) {
 static void on_timer(void *io, long ms) {
     struct job *j = io;
     j->timer++;
+    j->timed = ms > 0;
     if (!ms) return;
     uint64_t *serial = must_alloc(sizeof *serial);
     *serial = j->timer;
@@ -160,6 +194,7 @@ static void on_begin(void *io, const struct gen_begin *b) {
     if (j->begun || j->told || j->over) world_break(world_of(j), "job %d begins twice", j->index);
     if (b->prompt_tokens != j->n_prompt) world_break(world_of(j), "job %d: a prompt of another length", j->index);
     j->begun = true;
+    j->begun_at = world_of(j)->now;
     j->cached = b->cached_tokens;
 }
 
@@ -186,6 +221,7 @@ static void check_nothing_twice(const struct job *j) {
 
 static void finish(struct job *j) {
     j->over = true;
+    if (j->timed) world_break(world_of(j), "job %d is over, and its timer is set", j->index);
     for (int i = 0; i < j->of->c.n; i++)
         if (j->spots[i].state != SPOT_NONE)
             world_break(world_of(j), "job %d is over, but %s at place %d", j->index, spot_names[j->spots[i].state], i);
@@ -216,7 +252,13 @@ static void on_fail(void *io, const struct err *why) {
     world_trace(world_of(j), "job %d: fail: %s", j->index, why->msg);
     if (why->code == ERR_NONE || !*why->msg) world_break(world_of(j), "job %d fails without a reason", j->index);
     if (j->over) world_break(world_of(j), "job %d ends twice", j->index);
-    if (could_go_on(j)) world_break(world_of(j), "job %d failed, though a place was well: %s", j->index, why->msg);
+    bool may_return = why->code == ERR_WORKER || why->code == ERR_UNREACHABLE || why->code == ERR_BUSY ||
+                      (why->code == ERR_LIMIT && !j->of->refusals && !j->moved);
+    if (j->begun && may_return && j->opens < 1 + FLOW_RETRIES)
+        world_break(world_of(j), "job %d failed after %d opens: %s", j->index, j->opens, why->msg);
+    bool own = why->code == ERR_LIMIT && !j->begun; // of the first place that was asked
+    if (!own && could_go_on(j))
+        world_break(world_of(j), "job %d failed, though a place was well: %s", j->index, why->msg);
     finish(j);
     j->of->tally->failed++;
 }
@@ -233,8 +275,8 @@ static struct job *job_of(struct gateway *g, int place, uint64_t sequence) {
 static void spot_lost(struct job *j, int place) {
     struct spot *s = &j->spots[place];
     j->of->tally->losses[s->state]++;
-    s->state = SPOT_NONE;
-    s->sequence = 0;
+    j->upset = true;
+    leave(s);
 }
 
 static void on_cut_news(struct gateway *g, const struct news *n) {
@@ -250,15 +292,31 @@ static void on_cut_news(struct gateway *g, const struct news *n) {
 static void on_opened(struct job *j, const struct news *n) {
     struct gen_begin b = {.prompt_tokens = n->n, .cached_tokens = n->cached, .tokens = n->tokens};
     j->spots[n->place].state = SPOT_HELD;
+    j->spots[n->place].upto = n->cached;
     flow_opened(j->flow, n->place, &b);
 }
 
+// The place that was left is free once the other has spoken.
+static void check_left(struct job *j) {
+    for (int i = 0; i < j->of->c.n; i++) {
+        if (i != j->moved_to && j->spots[i].state != SPOT_NONE)
+            world_break(world_of(j), "job %d has left place %d, and still holds it", j->index, i);
+        if (i != j->moved_to) j->spots[i].counts = false;
+    }
+}
+
 static void on_text_news(struct job *j, const struct news *n) {
+    if (n->count != j->told + 1)
+        world_break(world_of(j), "job %d: place %d tells token %d after %d", j->index, n->place, (int)n->count,
+                    (int)j->told);
     j->spots[n->place].waits = false;
     flow_text(j->flow, n->place, n->text.text, (size_t)n->text.len, n->count, n->token);
-    if (!j->moved || flow_speaker(j->flow) != n->place || j->spots[n->place].state != SPOT_RUNNING) return;
-    for (int i = 0; i < j->of->c.n; i++) // where it came from has been left
-        if (j->spots[i].state == SPOT_NONE) j->spots[i].counts = false;
+    if (j->moved && n->place == j->moved_to) check_left(j);
+}
+
+static void on_installed(struct job *j, const struct news *n) {
+    j->spots[n->place].upto = n->upto;
+    flow_installed(j->flow, n->place, n->upto);
 }
 
 static void on_ended(struct job *j, const struct news *n) {
@@ -266,13 +324,12 @@ static void on_ended(struct job *j, const struct news *n) {
         .finish = n->how, .prompt_tokens = n->n, .cached_tokens = n->cached, .completion_tokens = n->count};
     if (j->of->calm && j->handed && n->place != j->plan.decode)
         world_break(world_of(j), "job %d was handed over, and ended at place %d", j->index, n->place);
-    j->spots[n->place].state = SPOT_NONE;
-    j->spots[n->place].sequence = 0;
+    leave(&j->spots[n->place]);
     flow_ended(j->flow, n->place, &r);
 }
 
 static void on_failed(struct job *j, const struct news *n) {
-    if (n->why.code == ERR_BUSY) j->spots[n->place].counts = false;
+    if (n->why.code == ERR_BUSY || n->why.code == ERR_LIMIT) j->spots[n->place].counts = false;
     spot_lost(j, n->place);
     flow_failed(j->flow, n->place, &n->why);
 }
@@ -304,16 +361,13 @@ static void stray(struct job *j) {
 static void on_heard(void *arg, const struct news *n) {
     static void (*const handlers[])(struct job *, const struct news *) = {
         [NEWS_OPENED] = on_opened, [NEWS_TEXT] = on_text_news, [NEWS_PAUSED] = on_paused,
-        [NEWS_ENDED] = on_ended,   [NEWS_FAILED] = on_failed,
+        [NEWS_ENDED] = on_ended,   [NEWS_FAILED] = on_failed,  [NEWS_INSTALLED] = on_installed,
     };
     struct gateway *g = arg;
     struct job *j = n->kind == NEWS_CUT ? NULL : job_of(g, n->place, n->sequence);
     if (n->kind == NEWS_CUT) on_cut_news(g, n);
     if (!j) return; // dropped meanwhile
-    if (n->kind == NEWS_INSTALLED)
-        flow_installed(j->flow, n->place, n->upto);
-    else
-        handlers[n->kind](j, n);
+    handlers[n->kind](j, n);
     if (g->strays && world_chance(&g->c.w, 20)) stray(j);
     step(j);
 }
@@ -385,6 +439,7 @@ void gateway_move(struct gateway *g, struct job *j, int to) {
         if (i != speaker && (i != to || rc)) j->spots[i].counts = false;
     if (rc) return;
     j->moved = true;
+    j->moved_to = to;
     j->spots[to].counts = true;
     j->spots[to].upsets = g->c.places[to].upsets;
     g->tally->moved++;

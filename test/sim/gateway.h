@@ -5,13 +5,12 @@
 #include "place.h"
 #include "serve/flow.h"
 
-enum { JOBS = 8 };
-
 enum spot_state { SPOT_NONE, SPOT_ASKED, SPOT_HELD, SPOT_RUNNING, SPOT_PAUSING, SPOT_PAUSED, SPOT_STATES };
 
 struct spot { // a job at a place, as the gateway may know it
     enum spot_state state;
     uint64_t sequence;
+    int32_t upto;    // rows that it has, as told
     bool waits;      // started, for rows
     bool counts;     // the job may rely on this place...
     uint64_t upsets; // ...where nothing has happened since
@@ -29,7 +28,9 @@ struct job {
     char text[sizeof((struct answer *)0)->text];
     size_t len;
     int32_t told, cached;
-    bool begun, over, left, moved, handed;
+    int opens, moved_to;
+    bool begun, over, left, moved, handed, timed, started, upset;
+    uint64_t begun_at;
     struct spot spots[PLACES];
 };
 

@@ -89,6 +89,10 @@ static void take_open(struct place *p, const struct order *o) {
         tell_failed(p, o->sequence, ERR_BUSY, "full");
         return;
     }
+    if (p->small) {
+        tell_failed(p, o->sequence, ERR_LIMIT, "the prompt is too long");
+        return;
+    }
     *s = (struct seq){.state = SEQ_QUEUED, .open = *o, .to = NOBODY, .from = -1, .n_prompt = o->n, .len = o->n};
     s->link = p->of->orders[p->index].epoch;
     memcpy(s->tokens, o->tokens, (size_t)o->n * sizeof *o->tokens);
@@ -132,7 +136,6 @@ static void preempt(struct place *p) {
     struct seq *s = &p->seqs[world_below(&p->of->w, SEQUENCES)];
     if ((s->state != SEQ_RUNNING && s->state != SEQ_PAUSED) || s->stepping) return;
     s->past = 0;
-    p->of->preempted++;
     place_check_pause(p, s);
 }
 

@@ -6,7 +6,7 @@
 #include "model.h"
 #include "world.h"
 
-enum { PLACES = 3, DATA_LINKS = 2, SEQUENCES = 24, STREAM_SLOTS = 3, NOBODY = -1 };
+enum { PLACES = 3, JOBS = 8, DATA_LINKS = 2, SEQUENCES = 24, STREAM_SLOTS = 3, NOBODY = -1 };
 
 // ---------------------------------------------------------------- messages
 enum order_kind { ORDER_OPEN, ORDER_START, ORDER_PAUSE, ORDER_EXPORT, ORDER_DROP };
@@ -62,6 +62,7 @@ struct place {
     uint64_t frozen; // it does nothing before this time
     uint64_t life;   // workers before this one
     bool stepping, telling_last;
+    bool small;                             // every request is too long for it
     int parallel, queue, slots, slots_used; // most of each
     uint64_t prompt_us, token_us, step_us;
     struct seq seqs[SEQUENCES];
@@ -81,8 +82,8 @@ struct cluster {
     void (*heard)(void *arg, const struct news *n);
     void (*lost)(void *arg, int place); // the connection to it broke
     void *arg;
-    int rows_of[64]; // rows computed for each job
-    int preempted;
+    int rows_of[JOBS]; // rows computed for each job
+    int holes;         // wires that swallow everything
 };
 
 void place_order(void *place, void *order);             // event_fn

@@ -92,6 +92,7 @@ static void plan_faults(struct sim *s) {
     s->g.strays = world_chance(w, 30);
     s->g.refusals = world_chance(w, 20) ? 2 : 0;
     s->g.c.preempts = world_chance(w, 30) ? 3 : 0;
+    if (world_chance(w, 10)) s->g.c.places[world_below(w, (uint64_t)s->g.c.n)].small = true;
 }
 
 // ---------------------------------------------------------------- the world

@@ -105,13 +105,22 @@ static void install(void *place, void *sequence) {
     }
 }
 
+// What a sender has not handed to its connections yet goes with it.
+static bool forgotten(struct place *p, const struct seq *s) {
+    struct place *from = &p->of->places[s->open.source];
+    for (int i = 0; i < SEQUENCES; i++)
+        if (from->seqs[i].state != SEQ_NONE && from->seqs[i].to == p->index && from->seqs[i].stream == s->open.sequence)
+            return false;
+    return world_chance(&p->of->w, 50);
+}
+
 static void receive(void *place, void *msg) {
     struct place *p = place;
     const struct frame *f = msg;
     struct seq *s = place_find(p, f->head.stream);
     struct piece piece;
     struct err e;
-    if (!s || !s->in) return; // nobody waits for it any more
+    if (!s || !s->in || forgotten(p, s)) return; // nobody waits for it any more
     if (assembly_claim(s->in, &f->head, &piece, &e)) {
         world_break(&p->of->w, "place %d refused a frame: %s", p->index, e.msg);
         return;
