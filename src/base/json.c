@@ -1,4 +1,5 @@
 #include "base/json.h"
+#include "base/bytes.h"
 #include "base/limits.h"
 #include "base/text.h"
 
@@ -107,6 +108,13 @@ int json_get_object(const json_t *o, const char *name, json_t **out, struct err 
     if (!json_is_object(v)) return err_param(e, name, "'%s' must be an object", name);
     *out = v;
     return 0;
+}
+
+json_t *json_hex(const void *data, size_t n) {
+    char text[2 * JSON_HEX + 1];
+    if (n > JSON_HEX) return NULL;
+    hex_encode(data, n, text);
+    return json_string(text);
 }
 
 char *json_text(const json_t *v) { return json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY); }

@@ -26,5 +26,9 @@ int json_get_ints(const json_t *o, const char *name, int32_t min, int32_t max, s
                   struct err *e) MUST_USE;
 json_t *json_ints(const int32_t *v, int32_t n); // the inverse, a new reference; NULL when out of memory
 
+// Bytes as a string of hexadecimal digits: a new reference, NULL where more than JSON_HEX bytes.
+enum { JSON_HEX = 64 };
+json_t *json_hex(const void *data, size_t n);
+
 // The compact text of a value as a malloc'd string (free it), or NULL when out of memory.
 char *json_text(const json_t *v);

@@ -42,6 +42,11 @@ void call_reply(const struct call *c, int status, const json_t *v) {
     http_reply_json(c->x, status, v);
 }
 
+void call_answer(const struct call *c, json_t *v) {
+    call_reply(c, v ? 200 : 500, v);
+    json_decref(v);
+}
+
 void call_fail(const struct call *c, const struct err *why) {
     int status = refusal_of(why)->status;
     if (why->code == ERR_BUSY) http_add_header(c->x, "retry-after", "1");

@@ -11,6 +11,7 @@ struct call {
 };
 
 void call_reply(const struct call *c, int status, const json_t *v); // v is borrowed
+void call_answer(const struct call *c, json_t *v);                  // 200 with v, taken over; NULL: out of memory, 500
 void call_fail(const struct call *c, const struct err *why);        // the JSON error object with the status that fits
 void call_begin(const struct call *c, const char *type);            // a stream with status 200
 

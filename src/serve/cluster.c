@@ -17,18 +17,18 @@ enum { DATA_CONNECTIONS = 2 };
 #define REKEY_BYTES (1ull << 34) // far below what AES-GCM may encrypt with one key
 
 struct peers *cluster_peers(const struct cluster *c) {
-    return c->peers;
+    return c ? c->peers : NULL;
 }
 struct transfers *cluster_transfers(const struct cluster *c) {
-    return c->transfers;
+    return c ? c->transfers : NULL;
 }
 
 const struct roster_node *cluster_self(const struct cluster *c) {
-    return c->roster ? roster_of_pin(c->roster, c->identity.pin) : NULL;
+    return c && c->roster ? roster_of_pin(c->roster, c->identity.pin) : NULL;
 }
 
 const struct peer *cluster_find(const struct cluster *c, const char *id_or_name) {
-    const struct roster_node *n = c->roster ? roster_find(c->roster, id_or_name) : NULL;
+    const struct roster_node *n = c && c->roster ? roster_find(c->roster, id_or_name) : NULL;
     return n ? peers_find(c->peers, n->id) : NULL;
 }
 
@@ -174,7 +174,8 @@ struct cluster *cluster_new(struct serve *s, const struct paths *p, struct err *
         err_set(e, ERR_INTERNAL, "out of memory");
         return NULL;
     }
-    *c = (struct cluster){.s = s, .lock = -1};
+    *c = (struct cluster){.s = s, .lock = -1, .invitation_s = LIMIT_INVITATION_SECONDS};
+    TAILQ_INIT(&c->lingering);
     TAILQ_INIT(&c->invitations);
     TAILQ_INIT(&c->guests);
     snprintf(c->state_dir, sizeof c->state_dir, "%s", p->state);

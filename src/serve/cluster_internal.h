@@ -55,6 +55,8 @@ struct cluster {
 
     TAILQ_HEAD(, invitation) invitations;
     TAILQ_HEAD(, guest) guests;
+    struct pair_links lingering;
+    unsigned invitation_s; // LIMIT_INVITATION_SECONDS but in tests
     struct {
         char id[PAIRING_ID];
         const char *how; // static
@@ -88,6 +90,7 @@ json_t *gossip_about(const struct cluster *c); // what hello says
 void gossip_up(struct cluster *c, const struct peer *p);
 void gossip_message(struct cluster *c, const struct peer *p, const json_t *msg);
 void gossip_roster(struct cluster *c, const struct peer *from); // to all but `from`
+void gossip_state(struct cluster *c);                           // what this node has, to all
 void gossip_models(struct cluster *c);                          // where they have changed since the last time
 void gossip_left(struct cluster *c);                            // this node leaves
 

@@ -1,21 +1,9 @@
 #include "serve/cluster_routes.h"
-#include "base/bytes.h"
 #include "base/json.h"
 #include "serve/cluster_internal.h"
 
 #include <stdio.h>
 #include <string.h>
-
-static void reply_and_free(const struct call *c, json_t *v) {
-    call_reply(c, v ? 200 : 500, v);
-    json_decref(v);
-}
-
-static json_t *hex_json(const void *data, size_t n) {
-    char text[2 * DIGEST_BYTES + 1];
-    hex_encode(data, n, text);
-    return json_string(text);
-}
 
 static json_t *text_or_null(const struct err *e) { return e->code ? json_string(e->msg) : json_null(); }
 
@@ -27,8 +15,8 @@ static json_t *cluster_json(const struct cluster *c) {
     digest_of(c->roster->root, KEY_PUBLIC, fingerprint);
     snprintf(at, sizeof at, strchr(c->host, ':') ? "[%s]:%ld" : "%s:%ld", c->host, c->port);
     return json_pack("{s:s, s:o, s:I, s:o, s:o, s:o, s:o}", "name", c->roster->cluster, "root",
-                     hex_json(fingerprint, sizeof fingerprint), "epoch", (json_int_t)c->roster->epoch, "digest",
-                     hex_json(c->roster->digest, DIGEST_BYTES), "listening",
+                     json_hex(fingerprint, sizeof fingerprint), "epoch", (json_int_t)c->roster->epoch, "digest",
+                     json_hex(c->roster->digest, DIGEST_BYTES), "listening",
                      c->listening ? json_string(at) : json_null(), "listen_error", text_or_null(&c->no_listener),
                      "alarm", text_or_null(&c->alarm));
 }
@@ -72,8 +60,8 @@ void cluster_show_nodes(const struct call *call) {
     json_t *nodes = json_array();
     for (size_t i = 0; c->roster && i < c->roster->n_nodes; i++)
         json_array_append_new(nodes, node_json(c, &c->roster->nodes[i]));
-    reply_and_free(call, json_pack("{s:i, s:o, s:o, s:o}", "v", 1, "cluster", cluster_json(c), "trouble",
-                                   text_or_null(&c->trouble), "nodes", nodes));
+    call_answer(call, json_pack("{s:i, s:o, s:o, s:o}", "v", 1, "cluster", cluster_json(c), "trouble",
+                                text_or_null(&c->trouble), "nodes", nodes));
 }
 
 // ---------------------------------------------------------------- rosters
@@ -88,8 +76,8 @@ void cluster_show_roster(const struct call *call) {
     }
     for (size_t i = 0; i < ROSTER_NODES; i++)
         if (c->notes[i].left) json_array_append_new(left, json_string(c->notes[i].id));
-    reply_and_free(call, json_pack("{s:i, s:o, s:o, s:o}", "v", 1, "root", hex_json(c->roster->root, KEY_PUBLIC),
-                                   "roster", roster_document(c->roster), "left", left));
+    call_answer(call, json_pack("{s:i, s:o, s:o, s:o}", "v", 1, "root", json_hex(c->roster->root, KEY_PUBLIC), "roster",
+                                roster_document(c->roster), "left", left));
 }
 
 static struct roster *read_roster(const struct call *call, const uint8_t *root, struct err *e) {
@@ -101,9 +89,9 @@ static struct roster *read_roster(const struct call *call, const uint8_t *root, 
 
 static void answer_epoch(const struct call *call) {
     const struct roster *r = call->s->cluster->roster;
-    reply_and_free(call, r ? json_pack("{s:i, s:s, s:I, s:i}", "v", 1, "cluster", r->cluster, "epoch",
-                                       (json_int_t)r->epoch, "nodes", (int)r->n_nodes)
-                           : json_pack("{s:i, s:n}", "v", 1, "cluster"));
+    call_answer(call, r ? json_pack("{s:i, s:s, s:I, s:i}", "v", 1, "cluster", r->cluster, "epoch",
+                                    (json_int_t)r->epoch, "nodes", (int)r->n_nodes)
+                        : json_pack("{s:i, s:n}", "v", 1, "cluster"));
 }
 
 void cluster_found(const struct call *call) {
@@ -148,7 +136,7 @@ void cluster_show_self(const struct call *call) {
     snprintf(n.address, sizeof n.address, "%s", *address ? address : own[0]);
     memcpy(n.pin, c->identity.pin, sizeof n.pin);
     memcpy(n.audit, c->identity.audit, sizeof n.audit);
-    reply_and_free(call, json_pack("{s:i, s:o}", "v", 1, "node", roster_node_json(&n)));
+    call_answer(call, json_pack("{s:i, s:o}", "v", 1, "node", roster_node_json(&n)));
     json_decref(body);
     return;
 failed:

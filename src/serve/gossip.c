@@ -128,20 +128,25 @@ void gossip_roster(struct cluster *c, const struct peer *from) {
         if (p->up && p != from) send_roster(c, p);
 }
 
-void gossip_models(struct cluster *c) {
+void gossip_state(struct cluster *c) {
     json_t *state = gossip_about(c);
-    char *models = state ? json_text(json_object_get(state, "models")) : NULL;
+    if (state && !json_object_set_new(state, "t", json_string("state")) && !json_object_del(state, "version"))
+        send_to_all(c, state);
+    json_decref(state);
+}
+
+void gossip_models(struct cluster *c) {
+    json_t *list = models_json(c);
+    char *models = list ? json_text(list) : NULL;
     bool same = models && c->told_models && !strcmp(models, c->told_models);
     if (models && !same) {
-        json_object_set_new(state, "t", json_string("state"));
-        json_object_del(state, "version");
-        send_to_all(c, state);
+        gossip_state(c);
         free(c->told_models);
         c->told_models = models;
         models = NULL;
     }
     free(models);
-    json_decref(state);
+    json_decref(list);
 }
 
 void gossip_left(struct cluster *c) {

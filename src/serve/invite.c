@@ -38,7 +38,7 @@ static void guest_free(struct guest *g, bool sent) {
     TAILQ_REMOVE(&g->c->guests, g, next);
     if (g->invitation && g->invitation->taken == g) g->invitation->taken = NULL;
     if (sent)
-        pair_link_finish(g->link);
+        pair_link_finish(g->link, &g->c->lingering);
     else
         pair_link_free(g->link);
     free(g);
@@ -319,7 +319,7 @@ static int check_can_invite(const struct cluster *c, struct err *e) {
 
 static struct invitation *invitation_new(struct cluster *c, const struct call *call, struct err *e) {
     struct invitation *i = calloc(1, sizeof *i);
-    struct timeval limit = {.tv_sec = LIMIT_INVITATION_SECONDS};
+    struct timeval limit = {.tv_sec = (time_t)c->invitation_s};
     if (!i || RAND_bytes(i->secret, sizeof i->secret) != 1) {
         free(i);
         err_set(e, ERR_INTERNAL, "out of memory or randomness");

@@ -26,7 +26,7 @@ static void joining_free(struct joining *j, bool sent) {
     j->c->joining = NULL;
     reach_cancel(j->dial);
     if (sent)
-        pair_link_finish(j->link);
+        pair_link_finish(j->link, &j->c->lingering);
     else
         pair_link_free(j->link);
     OPENSSL_cleanse(j, sizeof *j);
@@ -112,12 +112,9 @@ static int on_refused(const json_t *msg, struct err *e) {
                    text ? text : "it does not say why");
 }
 
-static void answer(const struct call *call, const struct roster *r, const struct roster_node *self) {
-    json_t *v =
-        json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:i}", "v", 1, "cluster", r->cluster, "id", self->id, "name",
-                  self->name, "address", self->address, "epoch", (json_int_t)r->epoch, "nodes", (int)r->n_nodes);
-    call_reply(call, v ? 200 : 500, v);
-    json_decref(v);
+static json_t *answer_json(const struct roster *r, const struct roster_node *self) {
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:i}", "v", 1, "cluster", r->cluster, "id", self->id, "name",
+                     self->name, "address", self->address, "epoch", (json_int_t)r->epoch, "nodes", (int)r->n_nodes);
 }
 
 static int on_roster(struct joining *j, const json_t *msg, struct err *e) {
@@ -128,7 +125,7 @@ static int on_roster(struct joining *j, const json_t *msg, struct err *e) {
     struct err why;
     bool sent = !pair_link_send(j->link, json_pack("{s:s}", "t", "stored"), &why);
     joining_free(j, sent);
-    answer(&call, c->roster, cluster_self(c));
+    call_answer(&call, answer_json(c->roster, cluster_self(c)));
     return 0;
 }
 

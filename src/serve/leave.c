@@ -51,8 +51,7 @@ static void step(struct leaving *l) {
     const struct call call = l->call;
     json_t *v = json_pack("{s:i, s:s}", "v", 1, "left", l->cluster);
     leaving_free(l);
-    call_reply(&call, v ? 200 : 500, v);
-    json_decref(v);
+    call_answer(&call, v);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg) {

@@ -240,6 +240,7 @@ static int take(struct cluster *c, struct roster *r, const struct peer *from, st
              from ? from->name : "");
     gossip_roster(c, from); // also to those who are not in it any more
     obey(c);
+    gossip_state(c);
     invite_roster_changed(c);
     return 0;
 }

@@ -21,10 +21,12 @@ struct pair_link {
     void *arg;
     size_t message_max;
     bool handling, closed, freed; // freed: pair_link_free was called while handling
-    bool finishing;
+    struct pair_links *lingering; // where it is, once it only finishes
+    TAILQ_ENTRY(pair_link) next;
 };
 
 static void destroy(struct pair_link *l) {
+    if (l->lingering) TAILQ_REMOVE(l->lingering, l, next);
     if (l->deadline) event_free(l->deadline);
     if (l->bev) {
         bufferevent_setcb(l->bev, NULL, NULL, NULL, NULL);
@@ -79,18 +81,18 @@ static void on_read(struct bufferevent *bev, void *arg) {
     leave(l);
 }
 
-// Only while finishing: everything has left.
+// Once it only lingers: everything has left.
 static void on_written(struct bufferevent *bev, void *arg) {
     struct pair_link *l = arg;
     (void)bev;
-    if (l->finishing) destroy(l);
+    if (l->lingering) destroy(l);
 }
 
 static void on_event(struct bufferevent *bev, short what, void *arg) {
     struct pair_link *l = arg;
     struct err why;
     char text[256] = "it closed the connection";
-    if (l->finishing) {
+    if (l->lingering) {
         destroy(l);
         return;
     }
@@ -106,7 +108,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg) {
     struct pair_link *l = arg;
     struct err why;
     (void)fd, (void)what;
-    if (l->finishing) {
+    if (l->lingering) {
         destroy(l);
         return;
     }
@@ -144,13 +146,15 @@ struct pair_link *pair_link_new(struct event_base *base, struct bufferevent *bev
     return l;
 }
 
-void pair_link_finish(struct pair_link *l) {
+void pair_link_finish(struct pair_link *l, struct pair_links *lingering) {
     if (!l) return;
     if (l->closed || !evbuffer_get_length(bufferevent_get_output(l->bev))) {
         pair_link_free(l);
         return;
     }
-    l->closed = l->finishing = true;
+    l->closed = true;
+    l->lingering = lingering;
+    TAILQ_INSERT_TAIL(lingering, l, next);
     pair_link_wait(l, LIMIT_PAIR_SECONDS);
 }
 

@@ -10,12 +10,7 @@
 
 #define MODELS_PATH "/v1/models/"
 
-static void reply_and_free(const struct call *c, json_t *v) {
-    call_reply(c, v ? 200 : 500, v);
-    json_decref(v);
-}
-
-void status_health(const struct call *c) { reply_and_free(c, json_pack("{s:s}", "status", "ok")); }
+void status_health(const struct call *c) { call_answer(c, json_pack("{s:s}", "status", "ok")); }
 
 void status_metrics(const struct call *c) {
     struct buf out;
@@ -63,8 +58,7 @@ void status_show(const struct call *c) {
     for (const struct model *one = models_next(c->s->models, NULL); one; one = models_next(c->s->models, one))
         json_array_append_new(models, status_of_model(one));
     snprintf(api, sizeof api, strchr(c->s->host, ':') ? "[%s]:%u" : "%s:%u", c->s->host, (unsigned)c->s->port);
-    reply_and_free(c,
-                   json_pack("{s:i, s:s, s:i, s:I, s:s, s:I, s:I, s:{s:I, s:I, s:I}, s:o}", "v", 1, "version",
+    call_answer(c, json_pack("{s:i, s:s, s:i, s:I, s:s, s:I, s:I, s:{s:I, s:I, s:I}, s:o}", "v", 1, "version",
                              NEBULUS_VERSION, "pid", (int)getpid(), "uptime_s", (json_int_t)metrics_uptime_s(m), "api",
                              api, "rss_bytes", (json_int_t)metrics_rss_bytes(), "connections",
                              (json_int_t)http_server_connections(c->s->http), "requests", "total", (json_int_t)m->total,
@@ -78,7 +72,7 @@ void status_stop(const struct call *c) {
     if (!body || json_get_string(body, "model", &name, &why) || models_stop(c->s->models, name, &why))
         call_fail(c, &why);
     else
-        reply_and_free(c, json_pack("{s:i, s:s}", "v", 1, "stopped", name));
+        call_answer(c, json_pack("{s:i, s:s}", "v", 1, "stopped", name));
     json_decref(body);
 }
 
@@ -111,7 +105,7 @@ void status_models(const struct call *c) {
     struct err why;
     json_t *list = all_models(c->s, &why);
     if (list)
-        reply_and_free(c, json_pack("{s:s, s:o}", "object", "list", "data", list));
+        call_answer(c, json_pack("{s:s, s:o}", "object", "list", "data", list));
     else
         call_fail(c, &why);
 }

@@ -1,7 +1,6 @@
 #include "trust/roster_fields.h"
 #include "base/bytes.h"
 #include "base/json.h"
-#include "base/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,22 +11,16 @@ enum { ROSTER_VERSION = 1 };
 #define EPOCH_MAX (1ll << 53)    // what readers that only know doubles can tell apart
 
 // ---------------------------------------------------------------- writing
-static json_t *hex_json(const void *data, size_t n) {
-    char text[2 * KEY_SIGNATURE + 1];
-    hex_encode(data, n, text);
-    return json_string(text);
-}
-
 json_t *roster_node_json(const struct roster_node *n) {
     json_t *labels = json_array();
     for (size_t i = 0; i < n->n_labels; i++) json_array_append_new(labels, json_string(n->labels[i]));
     return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:s}", "id", n->id, "name", n->name, "pin",
-                     hex_json(n->pin, sizeof n->pin), "audit", hex_json(n->audit, sizeof n->audit), "role", n->role,
+                     json_hex(n->pin, sizeof n->pin), "audit", json_hex(n->audit, sizeof n->audit), "role", n->role,
                      "labels", labels, "address", n->address);
 }
 
 static json_t *revoked_json(const struct roster_revoked *r) {
-    return json_pack("{s:s, s:o, s:I}", "id", r->id, "pin", hex_json(r->pin, sizeof r->pin), "when",
+    return json_pack("{s:s, s:o, s:I}", "id", r->id, "pin", json_hex(r->pin, sizeof r->pin), "when",
                      (json_int_t)r->when);
 }
 
@@ -36,8 +29,8 @@ char *roster_write_body(const struct roster *r) {
     for (size_t i = 0; i < r->n_nodes; i++) json_array_append_new(nodes, roster_node_json(&r->nodes[i]));
     for (size_t i = 0; i < r->n_revoked; i++) json_array_append_new(revoked, revoked_json(&r->revoked[i]));
     json_t *body = json_pack("{s:i, s:s, s:o, s:I, s:o, s:o, s:o, s:n}", "v", ROSTER_VERSION, "cluster", r->cluster,
-                             "root", hex_json(r->root, sizeof r->root), "epoch", (json_int_t)r->epoch, "prev",
-                             hex_json(r->prev, sizeof r->prev), "nodes", nodes, "revoked", revoked, "policy");
+                             "root", json_hex(r->root, sizeof r->root), "epoch", (json_int_t)r->epoch, "prev",
+                             json_hex(r->prev, sizeof r->prev), "nodes", nodes, "revoked", revoked, "policy");
     char *text = body ? json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     json_decref(body);
     return text;
