@@ -142,6 +142,7 @@ static void on_away_paused(void *arg, int32_t tokens, int32_t past) {
     struct mover *m = arg;
     if (tokens != m->n_tokens || past != m->n_prompt + tokens - 1) die("the second pause tells other figures", NULL);
     int32_t known = m->past + 1 - m->n_prompt;
+    cut_stream(m);
     m->back_paused = true;
     m->speaks_away = false;
     MUST(engine_go(m->home, m->home_id, m->tokens + known, m->n_tokens - known, -1, &must_why));
@@ -219,9 +220,11 @@ int mover_run(struct mover *m, struct event_base *base, struct engine *home, str
     if (p) m->plan = *p;
     r->hold = away != NULL;
     r->show_tokens = true;
-    if (away && m->plan.rows != ROWS_NONE)
-        MUST(arena_take(engine_arena(away), m->plan.slots, m->idle_slots, &must_why));
-    m->n_idle = away && m->plan.rows != ROWS_NONE ? m->plan.slots : 0;
+    if (away && m->plan.rows != ROWS_NONE) {
+        MUST(arena_take(engine_arena(away), m->plan.slots, m->slots, &must_why));
+        m->n_idle = m->n_slots = m->plan.slots;
+        memcpy(m->idle_slots, m->slots, sizeof m->slots);
+    }
     MUST(engine_submit(home, r, &events, m, &m->home_id, &must_why));
     while (!m->ended && !m->failed) event_base_loop(base, EVLOOP_ONCE);
     return m->failed ? -1 : 0;
@@ -231,8 +234,7 @@ void mover_close(struct mover *m) {
     if (!m->away) return;
     engine_cancel(m->home, m->home_id);
     engine_cancel(m->away, m->away_id);
-    for (int32_t i = 0; i < m->n_idle; i++) arena_give(engine_arena(m->away), m->idle_slots[i]);
-    for (int32_t i = 0; i < m->n_units; i++) arena_give(engine_arena(m->away), m->units[i].slot);
+    for (int32_t i = 0; i < m->n_slots; i++) arena_give(engine_arena(m->away), m->slots[i]);
     MUST(engine_give_blocks(m->home, engine_arena(m->home), m->kept, m->n_kept));
     m->n_kept = 0;
 }

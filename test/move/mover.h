@@ -41,7 +41,7 @@ struct mover {
     struct {
         int32_t first, count, slot, left;
     } units[MOVER_UNITS];
-    int32_t n_units, installed, idle_slots[MOVER_UNITS], n_idle;
+    int32_t n_units, installed, slots[MOVER_UNITS], n_slots, idle_slots[MOVER_UNITS], n_idle;
     int32_t kept[MOVER_BLOCKS], n_kept; // blocks kept back
     int32_t past;                       // as the pause told
     bool paused, back_paused, cut;
