@@ -58,12 +58,12 @@ int transfers_room(uint8_t **room, size_t *size, size_t n, struct err *e) {
 }
 
 // ---------------------------------------------------------------- life
-static int open_pipe(struct transfers *t, struct err *e) {
+static int open_pipe(struct transfers *t, struct event_base *base, struct err *e) {
     if (pipe(t->wake)) return err_errno(e, "cannot make a pipe");
     for (int i = 0; i < 2; i++)
         if (fcntl(t->wake[i], F_SETFD, FD_CLOEXEC) || fcntl(t->wake[i], F_SETFL, O_NONBLOCK))
             return err_errno(e, "cannot set up a pipe");
-    t->woken = event_new(t->base, t->wake[0], EV_READ | EV_PERSIST, on_wake, t);
+    t->woken = event_new(base, t->wake[0], EV_READ | EV_PERSIST, on_wake, t);
     if (t->woken && !event_add(t->woken, NULL)) return 0;
     return err_set(e, ERR_INTERNAL, "out of memory");
 }
@@ -76,13 +76,12 @@ struct transfers *transfers_new(struct event_base *base, struct tls *tls, const 
         err_set(e, ERR_INTERNAL, "out of memory");
         return NULL;
     }
-    t->base = base;
     t->tls = tls;
     t->o = *o;
     if (t->o.connections < 1) t->o.connections = 1;
     if (t->o.connections > WIRES) t->o.connections = WIRES;
     t->wake[0] = t->wake[1] = -1;
-    if (!open_pipe(t, e)) return t;
+    if (!open_pipe(t, base, e)) return t;
     transfers_free(t);
     return NULL;
 }

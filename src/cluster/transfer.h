@@ -72,9 +72,9 @@ struct outflow_spec {
     struct arena *arena;
 };
 struct outflow_events {
-    // The block may be used again: exactly once for each that was handed over, also after a failure and also after
-    // outflow_close, for a thread may still read from it. `arg` must live until the last one.
-    void (*sent)(void *arg, int32_t block); // may be NULL: the block is arena_returned anyway
+    // A block is done with, and arena_returned right after: exactly once for each that was handed over, also after a
+    // failure and also after outflow_close, for a thread may still read from it. `arg` must live until the last one.
+    void (*sent)(void *arg, int32_t block);           // may be NULL
     void (*failed)(void *arg, const struct err *why); // the peer is not reached, or the connections broke
 };
 struct outflow *outflow_open(struct transfers *t, const struct outflow_spec *spec, const struct outflow_events *ev,

@@ -9,7 +9,6 @@
 #include "base/limits.h"
 #include "cluster/assembly.h"
 #include "cluster/transfer.h"
-
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -99,7 +98,6 @@ struct inlet {
 };
 
 struct transfers {
-    struct event_base *base;
     struct tls *tls;
     struct transfers_options o;
     struct event *woken;
@@ -114,8 +112,7 @@ struct transfers {
 
 void transfers_wake_held(struct transfers *t);
 int transfers_thread(pthread_t *thread, void *(*run)(void *), void *arg, struct err *e) MUST_USE; // without signals
-// Room for n bytes, at most LIMIT_KV_FRAME.
-int transfers_room(uint8_t **room, size_t *size, size_t n, struct err *e) MUST_USE;
+int transfers_room(uint8_t **room, size_t *size, size_t n, struct err *e) MUST_USE;               // n <= LIMIT_KV_FRAME
 
 // ---- inflow.c
 struct claim {
@@ -131,9 +128,9 @@ void inflow_left_held(struct transfers *t, const char *node, const struct err *w
 void inflow_settle(struct inflow *f); // tells what there is to tell; may free f
 void inflow_free(struct inflow *f);
 
-// ---- inlet.c
-void inlet_settle(struct inlet *in); // may free it
-void inlet_free(struct inlet *in);   // waits for its thread
+// ---- inlet.c: may free it; waits for its thread
+void inlet_settle(struct inlet *in);
+void inlet_free(struct inlet *in);
 
 // ---- outflow.c
 void outflow_done_held(struct parcel *p);
@@ -142,8 +139,7 @@ void outflow_settle(struct outflow *f); // may free f
 void outflow_free(struct outflow *f);
 
 // ---- outlet.c
-// Where that peer is: node, host, port and pin of a link.
-int outlet_find(struct transfers *t, const char *node, struct link *out, struct err *e) MUST_USE;
+int outlet_find(struct transfers *t, const char *node, struct link *out, struct err *e) MUST_USE; // where it is
 // A link to there, with connections that live as far as one can see; a new one where there is none.
 struct link *outlet_get_held(struct transfers *t, const struct link *like, struct err *e) MUST_USE;
 void outlet_put_held(struct link *l, struct parcel *p);
