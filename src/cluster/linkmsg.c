@@ -42,7 +42,7 @@ static int get_number(const json_t *msg, const char *name, int64_t min, uint64_t
 }
 
 static int read_hello(const json_t *msg, struct linkmsg *m, struct err *e) {
-    uint64_t version;
+    uint64_t version = 0;
     if (get_number(msg, "version", 0, &version, e)) return -1;
     if (version != LINKMSG_VERSION)
         return err_set(e, ERR_INVALID, "it speaks version %llu of the link and this node version %d: update the older",
