@@ -110,6 +110,7 @@ static void on_paused(void *arg, int32_t tokens, int32_t past) {
 static void on_cut(void *arg, const struct err *why) {
     struct seat *seat = arg;
     struct course *c = seat->course;
+    log_info("'%s': the KV stream of %s ended early: %s", c->model, c->trace.nodes[seat->index], why->msg);
     note(seat, TRACE_CUT, 0);
     enter(c);
     flow_cut(c->flow, c->single ? seat->index : 1 - seat->index, why);
@@ -128,6 +129,7 @@ static void on_ended(void *arg, const struct gen_result *r) {
 static void on_failed(void *arg, const struct err *why) {
     struct seat *seat = arg;
     struct course *c = seat->course;
+    log_info("'%s': %s is done without: %s", c->model, c->trace.nodes[seat->index], why->msg);
     note(seat, TRACE_FAILED, 0);
     enter(c);
     flow_failed(c->flow, seat->index, why);
@@ -264,7 +266,8 @@ struct course *course_start(struct serve *s, const struct course_spec *spec, str
     trace_begin(&c->trace, clock_mono_ns(), clock_wall_ns());
     snprintf(c->trace.model, sizeof c->trace.model, "%s", spec->model);
     seats_init(c, spec);
-    struct flow_plan plan = {.prefill = 0, .decode = c->single ? 0 : 1, .zero_stall = spec->zero_stall};
+    struct flow_plan plan = {
+        .prefill = 0, .decode = c->single ? 0 : 1, .zero_stall = spec->zero_stall, .late = spec->late};
     c->timer = evtimer_new(s->base, on_timer, c);
     c->flow = c->timer ? flow_new(&plan, &io, c, e) : NULL;
     if (!c->timer) err_set(e, ERR_INTERNAL, "out of memory");

@@ -10,8 +10,8 @@ struct course;
 struct course_spec {
     const char *model;                      // its name, the same at all places
     char prefill[NODE_ID], decode[NODE_ID]; // ids of nodes; the same one: nothing travels
-    bool zero_stall;
-    char wire[8]; // "f16", "q8_0"; "" = as the sender's settings say
+    bool zero_stall, late;                  // see struct flow_plan
+    char wire[8];                           // "f16", "q8_0"; "" = as the sender's settings say
 };
 
 // begin?, text*, then exactly one of end and fail. course_free may be called in each of them.

@@ -34,7 +34,7 @@ enum wait { WAIT_NONE, WAIT_HEAD, WAIT_OPEN, WAIT_ROWS, WAIT_RETRY };
 struct flow {
     struct flow_io io;
     void *arg;
-    bool zero_stall;
+    bool zero_stall, late;
     struct seat seats[FLOW_PLACES];
     struct seat *speaker, *target, *source; // NULL = none
     enum wait wait;                         // what the timer is set for
@@ -232,14 +232,18 @@ static void open_target(struct flow *f, struct seat *s) {
     open_seat(f, s, f->speaker->place);
 }
 
-static void target_opened(struct flow *f) {
+// Returns -1 where that fails; then the target is done without.
+static int begin_stream(struct flow *f) {
     struct err why;
-    set_timer(f, WAIT_NONE, 0);
     f->source = f->speaker;
-    if (f->io.stream(f->arg, f->source->place, f->target->place, f->target->upto, &why)) {
-        do_without(f, f->target);
-        return;
-    }
+    if (!f->io.stream(f->arg, f->source->place, f->target->place, f->target->upto, &why)) return 0;
+    do_without(f, f->target);
+    return -1;
+}
+
+static void target_opened(struct flow *f) {
+    set_timer(f, WAIT_NONE, 0);
+    if (!f->late && begin_stream(f)) return;
     if (f->speaker->state == SEAT_HELD) start(f, f->speaker, -1);
 }
 
@@ -343,6 +347,7 @@ void flow_paused(struct flow *f, int place, int32_t tokens, int32_t past) {
         return;
     }
     seat_enter(s, SEAT_PAUSED);
+    if (t && f->late && begin_stream(f)) return;
     if (t) {
         f->speaker = t;
         f->target = NULL;
@@ -422,7 +427,7 @@ struct flow *flow_new(const struct flow_plan *p, const struct flow_io *io, void 
         err_set(e, ERR_INTERNAL, "out of memory");
         return NULL;
     }
-    *f = (struct flow){.io = *io, .arg = arg, .zero_stall = p->zero_stall, .quiet = true};
+    *f = (struct flow){.io = *io, .arg = arg, .zero_stall = p->zero_stall && !p->late, .late = p->late, .quiet = true};
     buf_init(&f->prompt, FLOW_TOKENS * sizeof(int32_t));
     buf_init(&f->generated, FLOW_TOKENS * sizeof(int32_t));
     f->seats[0] = (struct seat){.place = p->prefill, .state = SEAT_FREE};

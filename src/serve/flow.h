@@ -60,6 +60,7 @@ struct flow_io {
 
 struct flow_plan {
     int prefill, decode; // places; the same one: no stream
+    bool late;           // rows travel after the pause, not before: what others do, to compare with; zero_stall off
     bool zero_stall;     // must be off where a model's state travels whole (KV_OPAQUE): it travels after a pause
 };
 

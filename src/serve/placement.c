@@ -34,12 +34,18 @@ static int default_node(struct serve *s, const char *model, char *name, char out
     return -1;
 }
 
+static int read_handover(const char *word, struct course_spec *out, struct err *e) {
+    out->zero_stall = !strcmp(word, "zero-stall");
+    out->late = !strcmp(word, "after");
+    if (out->zero_stall || out->late || !strcmp(word, "wait")) return 0;
+    return err_param(e, "x-nebulus-handover", "x-nebulus-handover must be zero-stall, wait or after");
+}
+
 int placement_choose(struct serve *s, const char *model, const struct placement_wish *wish, char *name,
                      struct course_spec *out, struct err *e) {
-    *out = (struct course_spec){.model = name, .zero_stall = !wish->handover || strcmp(wish->handover, "wait") != 0};
+    *out = (struct course_spec){.model = name};
     snprintf(name, LIMIT_MODEL_NAME + 1, "%s", model);
-    if (wish->handover && out->zero_stall && strcmp(wish->handover, "zero-stall") != 0)
-        return err_param(e, "x-nebulus-handover", "x-nebulus-handover must be zero-stall or wait");
+    if (read_handover(wish->handover ? wish->handover : "zero-stall", out, e)) return -1;
     if (wish->wire && strcmp(wish->wire, "f16") != 0 && strcmp(wish->wire, "q8_0") != 0)
         return err_param(e, "x-nebulus-wire", "x-nebulus-wire must be f16 or q8_0");
     snprintf(out->wire, sizeof out->wire, "%s", wish->wire ? wish->wire : "");

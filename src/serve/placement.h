@@ -7,7 +7,8 @@
 struct placement_wish {
     const char *prefill, *decode;
     const char *wire;     // "f16" or "q8_0"
-    const char *handover; // "zero-stall" (the default) or "wait"
+    const char *handover; // "zero-stall" (the default); "wait": the prefill node stops after its first token; "after":
+                          // and only then do rows begin to travel
 };
 
 // Without a wish, a job stays on this node where it has the model, else on the first node that is up and has it. Where

@@ -94,9 +94,10 @@ class Answer:
 class Stream:
     """A streamed answer: iterate over its events; text gathers what they say."""
 
-    def __init__(self, host, port, path, body):
+    def __init__(self, host, port, path, body, headers=None):
         self.connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
-        self.connection.request("POST", path, json.dumps({**body, "stream": True}), {"content-type": "application/json"})
+        self.connection.request("POST", path, json.dumps({**body, "stream": True}),
+                                {"content-type": "application/json", **(headers or {})})
         self.response = self.connection.getresponse()
         self.text, self.error, self.done, self.finish, self.usage = "", None, False, None, None
 

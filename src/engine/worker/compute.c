@@ -216,7 +216,10 @@ static bool turn(struct compute *c, bool asked) {
     moves_obey(c);
     make_room(c);
     bool present = c->queue->n_running > 0;
-    if (can_step(c->queue)) step(c);
+    if (can_step(c->queue)) {
+        member_flush(c); // what orders have brought about is told before the tokens that follow from it
+        step(c);
+    }
     moves_take(c);
     member_flush(c);
     bool due = !c->queue->n_running || clock_mono_ns() - c->reported >= REPORT_NS;

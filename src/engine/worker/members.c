@@ -17,7 +17,7 @@ void member_flush(struct compute *c) {
         json_decref(msg);
     }
     if (buf_append(&c->out, buf_str(&c->ends), c->ends.len)) c->lost = true;
-    if (!c->lost) channel_write(c->channel, &c->out);
+    if (!c->lost && c->out.len) channel_write(c->channel, &c->out);
     buf_clear(&c->ends);
 }
 

@@ -1,0 +1,299 @@
+#!/usr/bin/python3
+"""usage: handoff_test.py NEBULUS MODELS_DIR [TEST...]
+
+One request over two real nodes on loopback: the prompt is read on one, the answer is written on the other, and the bytes are those of
+one node alone. And what goes wrong on the way: a node or a worker that dies or freezes at any moment costs the client nothing.
+"""
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+from harness import Daemon, Stream, check, end_process, free_port, in_parallel, run_tests, started, wait_until
+
+NEBULUS, MODELS = sys.argv[1:3]
+RECALL, RANDOM = (os.path.join(MODELS, name) for name in ("recall.gguf", "handoff.gguf"))
+CHUNK = 64
+SETTINGS = {"ctx": 2048, "kv_cells": 8192, "parallel": 6, "threads": 1, "chunk": CHUNK}
+
+
+class Node(Daemon):
+    def __init__(self, home, name, model, **settings):
+        self.name, self.home, self.cluster_port = name, home, free_port()
+        self.given = {**SETTINGS, **settings}
+        super().__init__(NEBULUS, home, model, name=name, cluster=f"127.0.0.1:{self.cluster_port}", **self.given)
+
+    def cli(self, *words, **options):
+        env = {**{k: v for k, v in os.environ.items() if not k.startswith("NEBULUS_")}, "NEBULUS_HOME": self.home,
+               "NEBULUS_API": f"127.0.0.1:{self.port}"}
+        done = subprocess.run([NEBULUS, *words], env=env, capture_output=True, text=True, check=False, timeout=120, **options)
+        check(done.returncode == 0, f"{words}: {done.returncode}: {done.stderr}")
+        return done.stdout
+
+    def ask(self, prompt, prefill=None, decode=None, handover=None, wire=None, **members):
+        """A stream of a completion; where it is computed is up to the caller."""
+        headers = {"x-nebulus-prefill": prefill, "x-nebulus-decode": decode, "x-nebulus-handover": handover,
+                   "x-nebulus-wire": wire}
+        return Stream("127.0.0.1", self.port, "/v1/completions", {"prompt": prompt, "temperature": 0, **members},
+                      {k: v for k, v in headers.items() if v})
+
+    def trace(self, answer="latest"):
+        return self.get(f"/nebulus/v1/traces/{answer}").json
+
+    def sees(self, name):
+        return any(one["name"] == name and one["state"] == "up" for one in self.get("/nebulus/v1/nodes").json["nodes"])
+
+
+def pair(a, b):
+    env = {**os.environ, "NEBULUS_HOME": a.home, "NEBULUS_API": f"127.0.0.1:{a.port}"}
+    a.cli("cluster", "init", "test", "--no-passphrase")
+    invite = subprocess.Popen([NEBULUS, "invite", "--address", f"127.0.0.1:{a.cluster_port}"], env=env, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    started.append(invite)
+    b.cli("join", "-", input=invite.stdout.readline())
+    check(invite.wait(60) == 0, "the invitation failed")
+    started.remove(invite)
+    wait_until("the nodes see each other", lambda: a.sees(b.name) and b.sees(a.name))
+
+
+@contextlib.contextmanager
+def two_nodes(model=RANDOM, other=None, **settings):
+    home = tempfile.mkdtemp(prefix="pair-", dir=os.getcwd())
+    nodes = []
+    try:
+        for name, file in (("prime", model), ("edge", other or model)):
+            nodes.append(Node(os.path.join(home, name), name, file, **settings))
+        pair(*nodes)
+        yield nodes
+    except BaseException:
+        for node in nodes:
+            print(f"---- {node.name}\n{node.log()[-3000:]}", file=sys.stderr)
+        raise
+    finally:
+        for node in nodes:
+            if node.process in started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(node.process.pid, signal.SIGCONT)
+                end_process(node.process, signal.SIGKILL)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def prompt_of(length, seed=1):
+    rng = random.Random(length * 1000 + seed)
+    return [rng.randrange(300, 3900) for _ in range(length)]
+
+
+def events(trace, name, place):
+    return [one for one in trace["events"] if one["event"] == name and one["place"] == place]
+
+
+def check_moved(node, prompt):
+    """The newest job of a gateway was handed over, with the rows of the whole prompt."""
+    trace = node.trace()
+    moved = [one["value"] for one in events(trace, "installed", 1)]
+    check(moved and moved[-1] >= prompt, f"the rows did not travel: {json.dumps(trace)}")
+    check(events(trace, "token", 1), f"the decode node has not spoken: {json.dumps(trace)}")
+
+
+# ---- the same bytes
+def same_bytes(a, b, lengths, **members):
+    ways = [(a, a, b), (a, b, a), (b, a, b), (b, b, a)]  # gateway, prefill, decode
+    for length in lengths:
+        prompt = prompt_of(length)
+        for sampling in ({"seed": 1}, {"temperature": 1.0, "seed": 7}):
+            alone = a.ask(prompt, max_tokens=24, ignore_eos=True, **sampling, **members).read()
+            check(alone.done and alone.text, f"no answer: {alone.error}")
+            for handover in ("zero-stall", "wait", "after"):
+                ways.append(ways.pop(0))
+                gateway, prefill, decode = ways[0]
+                both = gateway.ask(prompt, prefill.name, decode.name, handover, max_tokens=24, ignore_eos=True, **sampling,
+                                   **members).read()
+                check(both.error is None, f"{length} {handover}: {both.error}")
+                check(both.text == alone.text, f"{length} {sampling} {handover}: {both.text!r} is not {alone.text!r}")
+                if handover != "zero-stall":
+                    check_moved(gateway, length)
+
+
+def test_same_bytes_at_every_length():
+    with two_nodes() as (a, b):
+        same_bytes(a, b, (1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 1000))
+
+
+def test_recall_goes_on_verbatim():
+    text = open(__file__, encoding="ascii").read()[:1500]
+    cue = text[700:740]
+    with two_nodes(RECALL, ctx=4096) as (a, b):
+        for wire in ("f16", "q8_0"):
+            answer = a.ask(text + "\n" + cue, "prime", "edge", "wait", wire, max_tokens=120).read()
+            check(answer.text == text[740:740 + len(answer.text)] and len(answer.text) >= 100, f"{wire}: {answer.text!r}")
+            check_moved(a, 1500)
+
+
+def test_cache_of_eight_bits():
+    with two_nodes(kv_type="q8_0") as (a, b):
+        same_bytes(a, b, (CHUNK + 1, 300))
+
+
+def test_many_jobs_both_ways():
+    with two_nodes() as (a, b):
+        prompts = [prompt_of(150 + 40 * i, seed=2) for i in range(4)]
+        alone = [a.ask(p, max_tokens=40, ignore_eos=True).read().text for p in prompts]
+        calls = [lambda p=p, g=g, x=x, y=y: g.ask(p, x.name, y.name, max_tokens=40, ignore_eos=True).read()
+                 for p in prompts for g, x, y in ((a, a, b), (b, b, a))]
+        answers = in_parallel(calls)
+        for i, answer in enumerate(answers):
+            check(answer.error is None and answer.text == alone[i // 2], f"{i}: {answer.error} {answer.text!r}")
+        for node in (a, b):
+            wait_until("nothing is left open", lambda node=node: node.model()["stats"]["cells_used"] == 0)
+
+
+def test_chat_and_usage():
+    with two_nodes() as (a, b):
+        body = {"messages": [{"role": "user", "content": "What is a roster?"}], "max_tokens": 16, "temperature": 0}
+        alone = a.request("POST", "/v1/chat/completions", body)
+        both = a.request("POST", "/v1/chat/completions", body, {"x-nebulus-prefill": "prime", "x-nebulus-decode": "edge"})
+        check(both.status == 200 and both.text == alone.text, f"{both.body[:300]}")
+        check(both.json["usage"] == alone.json["usage"], f"{both.json['usage']}")
+
+
+def test_command_line():
+    with two_nodes() as (a, b):
+        alone = a.cli("run", RANDOM, "Tell me.", "--temperature", "0", "--max-tokens", "16")
+        both = a.cli("run", RANDOM, "Tell me.", "--temperature", "0", "--max-tokens", "16", "--prefill", "prime", "--decode", "edge",
+                     "--handover", "wait")
+        check(alone == both, f"{alone!r} {both!r}")
+        shown = a.cli("trace")
+        check("prime" in shown and "edge" in shown and "installed" not in shown and "KV rows" in shown, shown)
+
+
+# ---- refusals
+def test_unknown_and_unreachable_nodes():
+    with two_nodes() as (a, b):
+        answer = a.request("POST", "/v1/completions", {"prompt": [300]}, {"x-nebulus-prefill": "nobody"})
+        check(answer.status == 404 and answer.error["param"] == "x-nebulus-prefill", f"{answer.body}")
+        end_process(b.process, signal.SIGKILL)
+        wait_until("it is seen", lambda: not a.sees("edge"))
+        answer = a.request("POST", "/v1/completions", {"prompt": [300], "max_tokens": 1}, {"x-nebulus-decode": "edge"})
+        check(answer.status in (502, 503) and "down" in answer.error["message"], f"{answer.status} {answer.body}")
+
+
+def test_another_model_of_that_name():
+    home = tempfile.mkdtemp(prefix="other-", dir=os.getcwd())
+    other = os.path.join(home, os.path.basename(RANDOM))
+    shutil.copy(os.path.join(MODELS, "random.gguf"), other)
+    try:
+        with two_nodes(other=other) as (a, b):
+            prompt = prompt_of(100)
+            alone = a.ask(prompt, max_tokens=8, ignore_eos=True).read().text
+            both = a.ask(prompt, "prime", "edge", max_tokens=8, ignore_eos=True).read()
+            check(both.text == alone, f"{both.error} {both.text!r}")
+            trace = a.trace()
+            check(not events(trace, "installed", 1) and events(trace, "failed", 1), json.dumps(trace))
+            check("digest" in a.log() or "digest" in b.log(), "nobody says why")
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+# ---- faults
+LONG = {"max_tokens": 150, "ignore_eos": True}
+
+
+def disturb(a, b, gateway, harm, moment, handover="zero-stall", length=600):
+    """A long answer over two nodes, harmed at some moment; it must be the undisturbed one."""
+    prompt = prompt_of(length)
+    for sampling in ({}, {"temperature": 0.9, "seed": 3}):
+        alone = gateway.ask(prompt, **LONG, **sampling).read().text
+        stream = gateway.ask(prompt, "prime", "edge", handover, **LONG, **sampling)
+        if moment != "prefill":
+            stream.first_text()
+        if moment == "decode":
+            for _ in range(20):
+                next(iter(stream))
+        undo = harm(a, b)
+        stream.read()
+        check(stream.error is None and stream.done, f"{moment}: {stream.error}")
+        check(stream.text == alone, f"{moment} {sampling}: {stream.text!r} is not {alone!r}")
+        if not undo:
+            return
+        undo()
+
+
+def kill(node):
+    end_process(node.process, signal.SIGKILL)
+
+
+def kill_worker(node):
+    os.kill(node.model()["pid"], signal.SIGKILL)
+    return node.wait_ready
+
+
+def test_decode_node_killed():
+    for moment in ("prefill", "first", "decode"):
+        with two_nodes() as (a, b):
+            disturb(a, b, a, lambda a, b: kill(b), moment)
+
+
+def test_prefill_node_killed():
+    for moment in ("prefill", "first", "decode"):
+        with two_nodes() as (a, b):
+            disturb(a, b, b, lambda a, b: kill(a), moment)
+
+
+def test_workers_killed():
+    with two_nodes() as (a, b):
+        for moment in ("prefill", "first", "decode"):
+            disturb(a, b, a, lambda a, b: kill_worker(a), moment)
+            disturb(a, b, a, lambda a, b: kill_worker(b), moment)
+
+
+def test_decode_node_frozen():
+    def freeze(a, b):
+        os.kill(b.process.pid, signal.SIGSTOP)
+
+        def thaw():
+            os.kill(b.process.pid, signal.SIGCONT)
+            wait_until("they see each other again", lambda: a.sees("edge") and b.sees("prime"))
+        return thaw
+    with two_nodes() as (a, b):
+        for moment in ("prefill", "decode"):
+            disturb(a, b, a, freeze, moment)
+
+
+def test_worker_of_a_lone_node_killed():
+    with two_nodes() as (a, b):
+        prompt = prompt_of(200)
+        alone = a.ask(prompt, **LONG).read().text
+        stream = a.ask(prompt, **LONG).first_text()
+        kill_worker(a)
+        stream.read()
+        check(stream.error is None and stream.text == alone, f"{stream.error} {stream.text!r} {alone!r}")
+        check(not b.model()["stats"]["requests"], "the other node was not asked")
+
+
+def test_client_leaves():
+    with two_nodes() as (a, b):
+        for moment in (0, 1, 30):
+            stream = a.ask(prompt_of(600), "prime", "edge", **LONG)
+            for _ in range(moment):
+                next(iter(stream))
+            stream.close()
+            for node in (a, b):
+                node.wait_idle()
+                wait_until("nothing is left open", lambda node=node: node.model()["stats"]["cells_used"] == 0)
+
+
+def test_gateway_killed():
+    with two_nodes() as (a, b):
+        stream = a.ask(prompt_of(300), "prime", "edge", **LONG).first_text()
+        end_process(a.process, signal.SIGKILL)
+        wait_until("nothing is left open", lambda: b.model()["stats"]["cells_used"] == 0)
+        stream.close()
+
+
+if __name__ == "__main__":
+    run_tests([f for name, f in list(globals().items()) if name.startswith("test_")], sys.argv[3:])
