@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/select.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -25,21 +26,35 @@ static int from_file(const char *file, char out[PASSPHRASE_SIZE], struct err *e)
     return rc;
 }
 
+// Waits with select, which a ^C that comes just before it wakes as well (macOS cannot poll /dev/tty).
+static int read_byte(int tty, char *c, struct err *e) {
+    int wake = interrupt_fd();
+    for (;;) {
+        fd_set readable;
+        FD_ZERO(&readable);
+        FD_SET(tty, &readable);
+        if (wake >= 0) FD_SET(wake, &readable);
+        if (interrupt_pending()) return err_set(e, ERR_CANCELLED, "interrupted");
+        if (select((tty > wake ? tty : wake) + 1, &readable, NULL, NULL, NULL) < 0) {
+            if (errno == EINTR) continue;
+            return err_errno(e, "cannot ask for the passphrase");
+        }
+        if (interrupt_pending() || !FD_ISSET(tty, &readable)) continue;
+        ssize_t got = read(tty, c, 1);
+        if (got < 0 && errno == EINTR) continue;
+        return got == 1 ? 0 : err_set(e, ERR_INVALID, "no passphrase was given");
+    }
+}
+
 // One line, byte by byte so that nothing of it stays in a buffer.
 static int read_line(int tty, char out[PASSPHRASE_SIZE], struct err *e) {
-    size_t n = 0;
-    for (;;) {
-        char c;
-        ssize_t got = read(tty, &c, 1);
-        if (interrupt_pending()) return err_set(e, ERR_CANCELLED, "interrupted");
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return err_set(e, ERR_INVALID, "no passphrase was given");
-        if (c == '\n') break;
-        if (n + 1 == PASSPHRASE_SIZE) return err_set(e, ERR_LIMIT, "the passphrase is too long");
-        out[n++] = c;
+    for (size_t n = 0; n < PASSPHRASE_SIZE; n++) {
+        if (read_byte(tty, &out[n], e)) return -1;
+        if (out[n] != '\n') continue;
+        out[n] = 0;
+        return 0;
     }
-    out[n] = 0;
-    return 0;
+    return err_set(e, ERR_LIMIT, "the passphrase is too long");
 }
 
 static int ask(int tty, const char *prompt, char out[PASSPHRASE_SIZE], struct err *e) {

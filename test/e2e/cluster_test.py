@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -203,6 +204,36 @@ def test_init():
         told = json.loads(a.ok("nodes", "--json").out)
         check([n["state"] for n in told["nodes"]] == ["self"] and told["cluster"]["epoch"] == 1, told)
         check("lab" in a.ok("nodes").out, "no name of the cluster")
+
+
+def at_terminal(node, arguments, lines):
+    """Runs a command on a terminal of its own and types a line at each prompt; returns exit code and what was shown."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execve(NEBULUS, [NEBULUS, *arguments], node.env)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while piece := os.read(terminal, 4096):
+            shown += piece
+            if lines and shown.endswith(b": "):
+                os.write(terminal, lines.pop(0))
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+
+
+def test_passphrase_at_the_terminal():
+    with nodes("alpha") as (a,):
+        typed = PASSPHRASE.encode() + b"\n"
+        code, shown = at_terminal(a, ["cluster", "init"], [typed, b"something else\n"])
+        check(code == 1 and "differ" in shown, shown)
+        code, shown = at_terminal(a, ["cluster", "init"], [b"\x03"])
+        check(code == 130, shown)
+        code, shown = at_terminal(a, ["cluster", "init"], [typed, typed])
+        check(code == 0 and "has begun" in shown and PASSPHRASE not in shown, shown)
+        code, shown = at_terminal(a, ["revoke", "nobody"], [typed])
+        check(code == 5 and PASSPHRASE not in shown, shown)
+        code, shown = at_terminal(a, ["revoke", "nobody"], [b"wrong\n"])
+        check(code == 4 and "not the passphrase" in shown, shown)
 
 
 def test_encrypted_key_invites():
