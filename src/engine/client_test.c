@@ -82,7 +82,8 @@ static void answer_gen(const json_t *msg) {
         say(error_encode((uint64_t)id, &why));
         return;
     }
-    say(json_pack("{s:s, s:I, s:i}", "t", "begin", "id", id, "prompt_tokens", 3));
+    static const int32_t tokens[] = {7, 8, 9};
+    say(begin_encode((uint64_t)id, &(struct gen_begin){.prompt_tokens = 3, .cached_tokens = 1, .tokens = tokens}));
     say(json_pack("{s:s, s:[[I,s,i],[I,s,i]]}", "t", "tokens", "d", id + 1000, "not yours", 1, id, "hel", 1));
     say(json_pack("{s:s, s:[[I,s,i]]}", "t", "tokens", "d", id, "lo", 2));
     struct gen_result r = {.finish = FINISH_STOP, .prompt_tokens = 3, .completion_tokens = 2};
@@ -112,10 +113,45 @@ static int leave_a_flooder(void) {
     for (;;) say(stats_encode(&s));
 }
 
-static int serve_honestly(bool report_cancels) {
+// Orders of sequences that move, answered at once: an export tells two planes of rows, one of them of another sequence.
+static void answer_order(const char *type, const json_t *msg, const char *how) {
+    struct order o;
+    struct err e;
+    uint64_t id;
+    if (!strcmp(type, "blocks")) {
+        struct worker_stats s = {.requests = 100 + (int64_t)json_array_size(json_object_get(msg, "free"))};
+        say(stats_encode(&s));
+    }
+    if (order_kind_of(type) < 0) return;
+    if (order_decode(msg, &id, &o, &e)) _exit(96);
+    struct kv_rows rows[] = {{.first = o.first, .count = 4}, {.first = o.first, .count = 4, .block = 1, .kind = KV_V}};
+    if (!strcmp(how, "lends twice")) rows[1].block = 2;
+    if (!strcmp(how, "lends what is not there")) rows[1].block = 1 << 20;
+    if (!strcmp(how, "rows of no layer")) rows[1].layer = 2;
+    if (!strcmp(how, "rows beyond the context")) rows[1].first = 97;
+    if (!strcmp(how, "too many rows")) rows[1].count = 9;
+    int32_t lie = !strcmp(how, "installs what is not there");
+    if (o.kind == ORDER_EXPORT && o.first >= 0) {
+        say(rows_encode(id + 1000, rows, 1));
+        rows[0].block = 2;
+        say(rows_encode(id, rows, 2));
+    }
+    if (o.kind == ORDER_INSTALL) say(installed_encode(id, o.first + o.count, o.slot + lie));
+    if (o.kind == ORDER_PAUSE) say(paused_encode(id, 3, strcmp(how, "pauses beyond the context") ? 8 : 101));
+    if (o.kind == ORDER_GO) {
+        say(json_pack("{s:s, s:[[I,s,i,i]]}", "t", "tokens", "d", (json_int_t)id, "go", (int)o.n + 1, (int)o.from));
+        struct gen_result r = {.finish = FINISH_STOP, .prompt_tokens = 3, .completion_tokens = o.n + 1};
+        say(result_encode(id, &r));
+    }
+    order_free(&o);
+}
+
+static int serve_honestly(const char *how) {
+    bool report_cancels = !strcmp(how, "exits on cancel");
     json_t *msg;
     while ((msg = hear())) {
         const char *type = json_string_value(json_object_get(msg, "t"));
+        answer_order(type, msg, how);
         if (!strcmp(type, "gen")) answer_gen(msg);
         if (!strcmp(type, "stats")) {
             struct worker_stats s = {.requests = 42};
@@ -155,7 +191,7 @@ static int fake_worker(void) {
     }
     if (!strcmp(how, "floods")) return flood_and_count();
     if (!strcmp(how, "leaves a flooder")) return leave_a_flooder();
-    return serve_honestly(!strcmp(how, "exits on cancel"));
+    return serve_honestly(how);
 }
 
 // ---------------------------------------------------------------- the world around the handle
@@ -168,16 +204,23 @@ struct world {
     struct err why;
     struct gen_result result;
     bool late;
+    // sequences that move
+    uint64_t mover;
+    int rows, installed, paused;
+    int32_t block, token, upto, slot;
+    bool drop_at_rows;
 };
 
 static void on_changed(void *arg) { ((struct world *)arg)->changes++; }
 static void on_begin(void *arg, const struct gen_begin *b) {
     assert_int_equal(b->prompt_tokens, 3);
+    assert_int_equal(b->cached_tokens, 1);
+    assert_int_equal(b->tokens[2], 9);
     ((struct world *)arg)->begins++;
 }
 static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t token) {
     struct world *t = arg;
-    assert_int_equal(token, -1);
+    t->token = token;
     assert_int_equal(len, strlen(text));
     assert_true(tokens > 0);
     strncat(t->text, text, sizeof t->text - strlen(t->text) - 1);
@@ -192,7 +235,31 @@ static void on_fail(void *arg, const struct err *why) {
     t->fails++;
     t->why = *why;
 }
-static const struct gen_events events = {.begin = on_begin, .text = on_text, .end = on_end, .fail = on_fail};
+static void on_rows(void *arg, const struct kv_rows *r) {
+    struct world *t = arg;
+    t->rows++;
+    t->block = r->block;
+    assert_int_equal(r->count, 4);
+    if (t->drop_at_rows) engine_cancel(t->w, t->mover);
+}
+static void on_installed(void *arg, int32_t upto, int32_t slot) {
+    struct world *t = arg;
+    t->installed++;
+    t->upto = upto;
+    t->slot = slot;
+}
+static void on_paused(void *arg, int32_t tokens, int32_t past) {
+    ((struct world *)arg)->paused++;
+    assert_int_equal(tokens, 3);
+    assert_int_equal(past, 8);
+}
+static const struct gen_events events = {.begin = on_begin,
+                                         .text = on_text,
+                                         .end = on_end,
+                                         .fail = on_fail,
+                                         .rows = on_rows,
+                                         .installed = on_installed,
+                                         .paused = on_paused};
 
 static void on_late(evutil_socket_t fd, short what, void *arg) {
     (void)fd, (void)what;
@@ -214,7 +281,7 @@ static struct engine_status status_of(const struct world *t) {
 static void start(struct world *t, const char *behaviour) {
     char self[PATH_SIZE];
     struct err e = {.code = ERR_NONE};
-    struct engine_options o = {.model_name = "m", .parallel = 2, .queue = 1};
+    struct engine_options o = {.model_name = "m", .parallel = 2, .queue = 1, .kv_buffer = 1};
     struct engine_timing quick = {.backoff_first = 1, .backoff_most = 4, .healthy = 60000, .kill = 50, .stall = 60000};
     snprintf(o.model_path, sizeof o.model_path, "%s", behaviour);
     *t = (struct world){.base = event_base_new()};
@@ -263,6 +330,7 @@ static void test_requests_wait_and_are_answered(void **state) {
     RUN_UNTIL(&t, t.ends == 1);
     assert_int_equal(t.begins, 1);
     assert_string_equal(t.text, "hello"); // tokens of unknown requests are dropped
+    assert_int_equal(t.token, -1);
     assert_int_equal(t.result.completion_tokens, 2);
     assert_int_equal(status_of(&t).state, ENGINE_READY);
     assert_string_equal(status_of(&t).info.arch, "fake");
@@ -468,6 +536,137 @@ static void test_stop_from_a_callback(void **state) {
     finish(&t);
 }
 
+// ---------------------------------------------------------------- sequences that move
+static void start_mover(struct world *t, const char *behaviour) {
+    start(t, behaviour);
+    RUN_UNTIL(t, status_of(t).state == ENGINE_READY);
+    t->mover = must_submit(t, "hold");
+}
+
+static void test_orders(void **state) {
+    (void)state;
+    struct world t;
+    struct err e;
+    int32_t slots[2], tokens[] = {5, 6};
+    start_mover(&t, "honest");
+    struct arena *a = engine_arena(t.w);
+    assert_non_null(a);
+    assert_int_equal(engine_export(t.w, t.mover, 0, 1, &e), 0);
+    RUN_UNTIL(&t, t.rows == 2);
+    RUN_UNTIL(&t, status_of(&t).stats.requests == 101); // the rows of a sequence that nobody knows go back at once
+    assert_int_equal(t.block, 1);
+    assert_int_equal(engine_give_blocks(t.w, a, &t.block, 1), 0);
+    assert_int_equal(engine_credit(t.w, t.mover, 1, &e), 0);
+    assert_int_equal(arena_take(a, 2, slots, &e), 0);
+    assert_int_equal(engine_install(t.w, t.mover, slots[1], 4, 4, &e), 0);
+    RUN_UNTIL(&t, t.installed == 1);
+    assert_int_equal(t.upto, 8);
+    assert_int_equal(t.slot, slots[1]);
+    assert_int_equal(engine_pause(t.w, t.mover, &e), 0);
+    RUN_UNTIL(&t, t.paused == 1);
+    assert_int_equal(engine_go(t.w, t.mover, tokens, 2, 8, &e), 0);
+    RUN_UNTIL(&t, t.ends == 1);
+    assert_int_equal(t.token, 8); // the fake one tells `from` as the token
+    assert_int_equal(t.result.completion_tokens, 3);
+    assert_int_equal(engine_pause(t.w, t.mover, &e) + engine_credit(t.w, 77, 1, &e), 0); // unknown ones are fine
+    finish(&t);
+}
+
+// Orders for a request that no worker has seen yet follow it.
+static void test_orders_wait(void **state) {
+    (void)state;
+    struct world t;
+    struct err e;
+    start(&t, "honest");
+    assert_null(engine_arena(t.w));
+    t.mover = must_submit(&t, "hold");
+    assert_int_equal(engine_export(t.w, t.mover, 0, 1, &e), -1); // not known yet whether that can be
+    assert_int_equal(engine_pause(t.w, t.mover, &e), 0);
+    assert_int_equal(engine_go(t.w, t.mover, NULL, 0, -1, &e), 0);
+    RUN_UNTIL(&t, t.ends == 1);
+    assert_int_equal(t.paused, 1);
+    finish(&t);
+}
+
+// A slot stays with the worker until it has told that it is through with it, also when the request is dropped.
+static void test_slots_are_pinned(void **state) {
+    (void)state;
+    struct world t;
+    struct err e;
+    int32_t all[LIMIT_KV_SLOTS], again;
+    start_mover(&t, "honest");
+    struct arena *a = engine_arena(t.w);
+    int32_t n = arena_slots(a);
+    assert_int_equal(arena_take(a, n, all, &e), 0);
+    assert_int_equal(engine_install(t.w, t.mover, all[0], 0, 4, &e), 0);
+    engine_cancel(t.w, t.mover);
+    arena_give(a, all[0]);
+    assert_int_equal(arena_take(a, 1, &again, &e), -1);
+    while (arena_take(a, 1, &again, &e)) RUN_UNTIL(&t, event_base_loop(t.base, EVLOOP_ONCE) == 0);
+    assert_int_equal(again, all[0]);
+    assert_int_equal(t.installed + t.ends + t.fails, 0);
+    finish(&t);
+}
+
+static void test_dropped_at_rows(void **state) {
+    (void)state;
+    struct world t;
+    struct err e;
+    start_mover(&t, "honest");
+    t.drop_at_rows = true;
+    assert_int_equal(engine_export(t.w, t.mover, 0, 1, &e), 0);
+    RUN_UNTIL(&t, t.rows == 1 && arena_block_out(engine_arena(t.w), 1) == -1 &&
+                      status_of(&t).stats.requests == 101); // the second one went back by itself
+    assert_int_equal(t.rows, 1);
+    assert_int_equal(engine_give_blocks(t.w, engine_arena(t.w), &t.block, 1), 0);
+    finish(&t);
+}
+
+static void test_liars_about_rows(void **state) {
+    (void)state;
+    static const char *const lies[] = {"lends twice",
+                                       "lends what is not there",
+                                       "rows of no layer",
+                                       "too many rows",
+                                       "rows beyond the context",
+                                       "installs what is not there",
+                                       "pauses beyond the context"};
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        struct world t;
+        struct err e;
+        int32_t slot;
+        start_mover(&t, lies[i]);
+        assert_int_equal(arena_take(engine_arena(t.w), 1, &slot, &e), 0);
+        assert_int_equal(engine_install(t.w, t.mover, slot, 0, 4, &e), 0);
+        assert_int_equal(engine_pause(t.w, t.mover, &e), 0);
+        assert_int_equal(engine_export(t.w, t.mover, 0, 1, &e), 0);
+        RUN_UNTIL(&t, t.fails == 1);
+        assert_int_equal(t.why.code, ERR_WORKER);
+        assert_non_null(strstr(t.why.msg, "broke the protocol"));
+        finish(&t);
+    }
+}
+
+static void test_blocks_of_a_dead_worker(void **state) {
+    (void)state;
+    struct world t;
+    struct err e;
+    start_mover(&t, "honest");
+    assert_int_equal(engine_export(t.w, t.mover, 0, 1, &e), 0);
+    RUN_UNTIL(&t, t.rows == 2);
+    struct arena *old = arena_ref(engine_arena(t.w));
+    kill(status_of(&t).pid, SIGKILL);
+    RUN_UNTIL(&t, t.fails == 1);
+    memset(arena_block(old, t.block), 1, arena_block_bytes(old)); // still there
+    RUN_UNTIL(&t, status_of(&t).state == ENGINE_READY);
+    assert_ptr_not_equal(engine_arena(t.w), old);
+    assert_int_equal(engine_give_blocks(t.w, old, &t.block, 1), 0); // not taken for the new one's
+    arena_unref(old);
+    must_submit(&t, "hello again");
+    RUN_UNTIL(&t, t.ends == 1);
+    finish(&t);
+}
+
 static void test_no_such_program(void **state) {
     (void)state;
     struct event_base *base = event_base_new();
@@ -494,6 +693,12 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_loading_without_progress_ends),
         cmocka_unit_test(test_environment),
         cmocka_unit_test(test_stop_from_a_callback),
+        cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_orders_wait),
+        cmocka_unit_test(test_slots_are_pinned),
+        cmocka_unit_test(test_dropped_at_rows),
+        cmocka_unit_test(test_liars_about_rows),
+        cmocka_unit_test(test_blocks_of_a_dead_worker),
         cmocka_unit_test(test_no_such_program),
     };
     signal(SIGPIPE, SIG_IGN);
