@@ -62,7 +62,7 @@ static void requests(void **state) {
     in.prompt = json_pack("[{s:s, s:s}]", "role", "user", "content", "gr\u00fc\u00df dich");
     in.template_args = json_pack("{s:b}", "enable_thinking", 0);
     in.max_tokens = 12;
-    in.ignore_eos = in.echo_prompt = true;
+    in.ignore_eos = in.echo_prompt = in.hold = in.show_tokens = true;
     in.stop[in.n_stop++] = strdup("\n\n");
     in.sampling.seed = 0xFFFFFFFFFFFFFFFFull;
     in.sampling.temperature = 0.25f;
@@ -75,7 +75,7 @@ static void requests(void **state) {
     assert_true(json_equal(in.prompt, out.prompt) && json_equal(in.template_args, out.template_args));
     assert_string_equal(out.stop[0], "\n\n");
     assert_memory_equal(&in.sampling, &out.sampling, sizeof in.sampling);
-    assert_true(out.max_tokens == 12 && out.ignore_eos && out.echo_prompt);
+    assert_true(out.max_tokens == 12 && out.ignore_eos && out.echo_prompt && out.hold && out.show_tokens);
     json_decref(msg);
     gen_request_free(&in);
     gen_request_free(&out);
@@ -148,6 +148,174 @@ static void flat_structs(void **state) {
     json_decref(msg);
 }
 
+// ---------------------------------------------------------------- sequences that move
+static void orders(void **state) {
+    (void)state;
+    int32_t tokens[] = {1, 2, 300000};
+    const struct order all[] = {
+        {.kind = ORDER_GO, .generated = tokens, .n = 3, .from = 17},
+        {.kind = ORDER_GO, .from = -1},
+        {.kind = ORDER_EXPORT, .first = 5, .units = 4, .from = -1},
+        {.kind = ORDER_EXPORT, .first = -1, .from = -1},
+        {.kind = ORDER_CREDIT, .units = 1, .from = -1},
+        {.kind = ORDER_PAUSE, .from = -1},
+        {.kind = ORDER_INSTALL, .slot = 3, .offset = 1ll << 33, .first = 7, .count = 8, .from = -1}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        const struct order *in = &all[i];
+        struct order out;
+        struct err e;
+        uint64_t id = 0;
+        json_t *msg = through_frame(order_encode(9, in), 11);
+        assert_int_equal(order_decode(msg, &id, &out, &e), 0);
+        assert_int_equal(id, 9);
+        assert_true(out.kind == in->kind && out.n == in->n && out.from == in->from && out.first == in->first);
+        assert_true(out.units == in->units && out.count == in->count && out.slot == in->slot);
+        assert_true(out.offset == in->offset);
+        if (in->n) assert_memory_equal(out.generated, in->generated, sizeof tokens);
+        order_free(&out);
+        json_decref(msg);
+    }
+}
+
+static json_t *parsed(const char *text) {
+    struct err e;
+    json_t *v = json_parse(text, strlen(text), &e);
+    assert_non_null(v);
+    return v;
+}
+
+static void bad_orders(void **state) {
+    (void)state;
+    static const char *const bad[] = {"{\"t\":\"go\",\"from\":-1}",
+                                      "{\"t\":\"go\",\"id\":1}",
+                                      "{\"t\":\"go\",\"id\":1,\"from\":-2}",
+                                      "{\"t\":\"go\",\"id\":1,\"from\":-1,\"generated\":[-1]}",
+                                      "{\"t\":\"go\",\"id\":1,\"from\":-1,\"generated\":7}",
+                                      "{\"t\":\"export\",\"id\":1,\"first\":0}",
+                                      "{\"t\":\"export\",\"id\":1,\"first\":0,\"credits\":-1}",
+                                      "{\"t\":\"credit\",\"id\":1,\"units\":1.5}",
+                                      "{\"t\":\"pause\",\"id\":0}",
+                                      "{\"t\":\"install\",\"id\":1,\"slot\":0,\"offset\":0,\"first\":0,\"count\":0}",
+                                      "{\"t\":\"install\",\"id\":1,\"slot\":0,\"offset\":-1,\"first\":0,\"count\":1}",
+                                      "{\"t\":\"install\",\"id\":1,\"slot\":0,\"offset\":0,\"count\":1}",
+                                      "{\"t\":\"stop\",\"id\":1}",
+                                      "{\"id\":1}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct order o;
+        struct err e;
+        uint64_t id;
+        json_t *msg = parsed(bad[i]);
+        if (!order_decode(msg, &id, &o, &e)) fail_msg("accepted: %s", bad[i]);
+        assert_null(o.generated);
+        json_decref(msg);
+    }
+}
+
+static void rows(void **state) {
+    (void)state;
+    static const char *const bad[] = {"[]",          "[0,0,0,1]",    "[0,0,0,1,2,3]",   "[2,0,0,1,0]",  "[-1,0,0,1,0]",
+                                      "[0,2,0,1,0]", "[0,0,-1,1,0]", "[0,0,100,1,0]",   "[0,0,99,2,0]", "[0,0,0,0,0]",
+                                      "[0,0,0,9,0]", "[0,0,0,1,-1]", "[0,0,0,1,\"0\"]", "[0,0,0,1e3,0]"};
+    const struct kv_rows in[] = {{.layer = 1, .kind = KV_V, .first = 92, .count = 8, .block = 7}, {.count = 1}};
+    struct kv_rows out;
+    struct err e;
+    json_t *msg = through_frame(rows_encode(3, in, 2), 7), *d = json_object_get(msg, "d");
+    assert_int_equal(json_array_size(d), 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(rows_decode(json_array_get(d, i), &shape, 100, &out, &e), 0);
+        assert_memory_equal(&out, &in[i], sizeof out);
+    }
+    assert_int_equal(rows_decode(json_array_get(d, 0), &(struct kv_shape){.form = KV_OPAQUE}, 100, &out, &e), -1);
+    json_decref(msg);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        json_t *item = parsed(bad[i]);
+        if (!rows_decode(item, &shape, 100, &out, &e)) fail_msg("accepted: %s", bad[i]);
+        json_decref(item);
+    }
+    assert_int_equal(rows_decode(NULL, &shape, 100, &out, &e), -1);
+}
+
+static void memory_and_positions(void **state) {
+    (void)state;
+    static const char *const bad[] = {"{}",
+                                      "{\"bytes\":0,\"blocks\":1,\"block_bytes\":1}",
+                                      "{\"bytes\":100,\"blocks\":3,\"block_bytes\":40}",
+                                      "{\"bytes\":100000,\"blocks\":5000,\"block_bytes\":1}",
+                                      "{\"bytes\":100,\"blocks\":0,\"block_bytes\":1}",
+                                      "{\"bytes\":9e18,\"blocks\":1,\"block_bytes\":1}"};
+    struct arena_info in = {.bytes = 1 << 20, .blocks = 4, .block_bytes = 4096}, out;
+    struct err e;
+    int32_t a = 0, b = 0;
+    json_t *msg = through_frame(arena_encode(&in), 7);
+    assert_int_equal(arena_decode(msg, &out, &e), 0);
+    assert_true(out.bytes == in.bytes && out.blocks == in.blocks && out.block_bytes == in.block_bytes);
+    json_decref(msg);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        msg = parsed(bad[i]);
+        if (!arena_decode(msg, &out, &e)) fail_msg("accepted: %s", bad[i]);
+        assert_int_equal(installed_decode(msg, &a, &b, &e), -1);
+        assert_int_equal(paused_decode(msg, &a, &b, &e), -1);
+        json_decref(msg);
+    }
+    msg = through_frame(installed_encode(4, 128, 6), 7);
+    assert_int_equal(installed_decode(msg, &a, &b, &e), 0);
+    assert_true(a == 128 && b == 6);
+    json_decref(msg);
+    msg = through_frame(paused_encode(4, 3, 130), 7);
+    assert_int_equal(paused_decode(msg, &a, &b, &e), 0);
+    assert_true(a == 3 && b == 130);
+    json_decref(msg);
+}
+
+static void beginnings(void **state) {
+    (void)state;
+    static const char *const bad[] = {"{\"prompt_tokens\":2,\"tokens\":[1]}", "{\"prompt_tokens\":1,\"tokens\":[-1]}",
+                                      "{\"prompt_tokens\":1,\"cached\":2}", "{\"prompt_tokens\":-1}"};
+    static const int32_t tokens[] = {4, 5};
+    struct gen_begin in = {.prompt_tokens = 2, .cached_tokens = 1, .prompt_text = "x", .tokens = tokens}, out;
+    int32_t *owned;
+    struct err e;
+    json_t *msg = through_frame(begin_encode(4, &in), 7);
+    assert_int_equal(begin_decode(msg, &out, &owned, &e), 0);
+    assert_true(out.prompt_tokens == 2 && out.cached_tokens == 1 && out.tokens == owned && owned[1] == 5);
+    assert_string_equal(out.prompt_text, "x");
+    free(owned);
+    json_decref(msg);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        msg = parsed(bad[i]);
+        if (!begin_decode(msg, &out, &owned, &e)) fail_msg("accepted: %s", bad[i]);
+        assert_null(owned);
+        json_decref(msg);
+    }
+}
+
+static void shapes(void **state) {
+    (void)state;
+    struct kv_shape out;
+    struct err e;
+    json_t *o = kv_shape_encode(&shape);
+    assert_int_equal(kv_shape_decode(o, &out, &e), 0);
+    assert_memory_equal(&out, &shape, sizeof out);
+    static const char *const members[] = {"layers", "unit", "k_width", "v_width", "head", "cell", "middle", "plane"};
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        json_t *less = json_copy(o);
+        json_object_del(less, members[i]);
+        assert_int_equal(kv_shape_decode(less, &out, &e), -1);
+        assert_string_equal(e.param, members[i]);
+        json_object_set_new(less, members[i], json_integer(INT32_MAX));
+        assert_int_equal(kv_shape_decode(less, &out, &e), -1);
+        json_decref(less);
+    }
+    json_object_set_new(o, "dtype", json_string("f64"));
+    assert_int_equal(kv_shape_decode(o, &out, &e), -1);
+    json_object_set_new(o, "form", json_string("opaque"));
+    assert_int_equal(kv_shape_decode(o, &out, &e), 0);
+    assert_int_equal(out.form, KV_OPAQUE);
+    json_decref(o);
+    assert_int_equal(kv_shape_decode(NULL, &out, &e), 0);
+    assert_int_equal(out.form, KV_OPAQUE);
+}
+
 static void results_and_errors(void **state) {
     (void)state;
     struct err e, why = {.code = ERR_LIMIT, .param = "messages", .msg = "bad \x01 byte \xFF"}, got;
@@ -170,6 +338,9 @@ int main(void) {
         cmocka_unit_test(frames),       cmocka_unit_test(frame_that_does_not_fit_leaves_the_buffer),
         cmocka_unit_test(requests),     cmocka_unit_test(bad_requests),
         cmocka_unit_test(flat_structs), cmocka_unit_test(results_and_errors),
+        cmocka_unit_test(orders),       cmocka_unit_test(bad_orders),
+        cmocka_unit_test(rows),         cmocka_unit_test(memory_and_positions),
+        cmocka_unit_test(beginnings),   cmocka_unit_test(shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

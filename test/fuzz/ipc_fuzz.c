@@ -42,6 +42,54 @@ static void check_request(const json_t *msg) {
     gen_request_free(&r);
 }
 
+static void check_order(const json_t *msg) {
+    struct order o, again;
+    uint64_t id = 0, id_again = 0;
+    struct err e;
+    if (order_decode(msg, &id, &o, &e)) return;
+    json_t *wire = through_the_wire(order_encode(id, &o));
+    if (order_decode(wire, &id_again, &again, &e) || id != id_again || o.kind != again.kind || o.n != again.n ||
+        o.from != again.from || o.first != again.first || o.units != again.units || o.offset != again.offset)
+        abort();
+    order_free(&again);
+    order_free(&o);
+    json_decref(wire);
+}
+
+// What is told of rows must lie within what the receiver has.
+static void check_rows(const json_t *msg) {
+    enum { CELLS = 4096 };
+    static const struct kv_shape shape = {.form = KV_ROWS, .layers = 3, .unit = 64, .width = {64, 64}};
+    const json_t *item;
+    struct kv_rows r;
+    struct err e;
+    size_t i;
+    json_array_foreach(json_object_get(msg, "d"), i, item) {
+        if (rows_decode(item, &shape, CELLS, &r, &e)) continue;
+        if (r.layer < 0 || r.layer >= shape.layers || (unsigned)r.kind >= KV_KINDS || r.first < 0 || r.count < 1 ||
+            r.count > shape.unit || r.first + r.count > CELLS || r.block < 0)
+            abort();
+        json_decref(through_the_wire(rows_encode(1, &r, 1)));
+    }
+}
+
+static void check_moves(const json_t *msg) {
+    struct arena_info a;
+    struct gen_begin b;
+    struct err e;
+    int32_t x, y, *tokens;
+    check_order(msg);
+    check_rows(msg);
+    if (!arena_decode(msg, &a, &e) && (a.blocks < 1 || a.blocks * a.block_bytes > a.bytes)) abort();
+    if (!installed_decode(msg, &x, &y, &e) && (x < 0 || y < 0)) abort();
+    if (!paused_decode(msg, &x, &y, &e) && (x < 0 || y < 0)) abort();
+    if (!begin_decode(msg, &b, &tokens, &e)) {
+        if (b.cached_tokens > b.prompt_tokens || b.tokens != tokens) abort();
+        json_decref(through_the_wire(begin_encode(1, &b)));
+        free(tokens);
+    }
+}
+
 static void check_message(const json_t *msg) {
     struct err e, why, why_again;
     struct engine_options o, o_again;
@@ -49,13 +97,17 @@ static void check_message(const json_t *msg) {
     struct worker_stats stats, stats_again;
     struct gen_result result, result_again;
     check_request(msg);
+    check_moves(msg);
     if (!load_decode(msg, &o, &e)) {
         json_t *wire = through_the_wire(load_encode(&o));
         if (load_decode(wire, &o_again, &e) || strcmp(o.model_path, o_again.model_path) || o.ctx != o_again.ctx)
             abort();
         json_decref(wire);
     }
-    if (!info_decode(msg, &info, &e)) json_decref(through_the_wire(info_encode(&info)));
+    if (!info_decode(msg, &info, &e)) {
+        if (kv_shape_check(&info.kv, &e)) abort();
+        json_decref(through_the_wire(info_encode(&info)));
+    }
     if (!stats_decode(msg, &stats, &e)) {
         json_t *wire = through_the_wire(stats_encode(&stats));
         if (stats_decode(wire, &stats_again, &e) || memcmp(&stats, &stats_again, sizeof stats)) abort();
