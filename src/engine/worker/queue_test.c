@@ -67,10 +67,87 @@ static void test_preempted_ones_go_first(void **state) {
     queue_close(&q);
 }
 
+static void give_order(struct queue *q, uint64_t id, int32_t units) {
+    struct order o = {.kind = ORDER_GO, .from = units, .n = 1, .generated = malloc(sizeof(int32_t))};
+    assert_non_null(o.generated);
+    queue_order(q, id, &o);
+}
+
+static void test_orders_wait_for_their_sequence(void **state) {
+    (void)state;
+    struct queue q;
+    struct order *orders;
+    bool lost, report;
+    queue_init(&q);
+    for (uint64_t id = 1; id <= 2; id++) queue_add(&q, make(id));
+    assert_non_null(queue_admit(&q, always, NULL));
+    for (int32_t i = 0; i < 20; i++) give_order(&q, 1 + (uint64_t)i % 2, i);
+    give_order(&q, 99, 0); // unknown: dropped
+    assert_true(queue_wait(&q, false, &report));
+    assert_false(report);
+    assert_int_equal(queue_take_orders(&q, 0, &orders, &lost), 10);
+    assert_false(lost);
+    for (int32_t i = 0; i < 10; i++) {
+        assert_int_equal(orders[i].from, 2 * i);
+        order_free(&orders[i]);
+    }
+    free(orders);
+    assert_int_equal(queue_take_orders(&q, 0, &orders, &lost), 0);
+    free(orders);
+    assert_non_null(queue_admit(&q, always, NULL));
+    assert_int_equal(queue_take_orders(&q, 1, &orders, &lost), 10); // given while it waited
+    for (int32_t i = 0; i < 10; i++) order_free(&orders[i]);
+    free(orders);
+    give_order(&q, 2, 1); // freed with it
+    queue_close(&q);
+}
+
+static void test_too_many_orders(void **state) {
+    (void)state;
+    struct queue q;
+    struct order *orders;
+    bool lost;
+    queue_init(&q);
+    queue_add(&q, make(1));
+    assert_non_null(queue_admit(&q, always, NULL));
+    for (uint32_t i = 0; i <= LIMIT_KV_ORDERS; i++) give_order(&q, 1, 0);
+    int32_t n = queue_take_orders(&q, 0, &orders, &lost);
+    assert_int_equal(n, LIMIT_KV_ORDERS);
+    assert_true(lost);
+    for (int32_t i = 0; i < n; i++) order_free(&orders[i]);
+    free(orders);
+    queue_close(&q);
+}
+
+static void test_what_wakes(void **state) {
+    (void)state;
+    struct queue q;
+    bool report;
+    queue_init(&q);
+    assert_true(queue_wait(&q, true, &report)); // busy: at once
+    queue_wake(&q);
+    assert_true(queue_wait(&q, false, &report));
+    assert_false(report);
+    queue_ask_report(&q);
+    assert_true(queue_wait(&q, false, &report));
+    assert_true(report);
+    queue_add(&q, make(1));
+    assert_true(queue_wait(&q, false, &report));
+    queue_admit(&q, always, NULL);
+    assert_null(queue_cancel(&q, 1));
+    assert_true(queue_wait(&q, false, &report));
+    queue_stop(&q);
+    assert_false(queue_wait(&q, false, &report));
+    queue_close(&q);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cancelled_ones_do_not_count),
         cmocka_unit_test(test_preempted_ones_go_first),
+        cmocka_unit_test(test_orders_wait_for_their_sequence),
+        cmocka_unit_test(test_too_many_orders),
+        cmocka_unit_test(test_what_wakes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,13 +19,14 @@
 #include <cmocka.h>
 
 // ---------------------------------------------------------------- the model
-enum { VOCAB = 512, WIDTH = 64, HEAD = 32, HEADS = 2, FF = 64, LAYERS = 2, CTX_TRAIN = 1024 };
+enum { VOCAB = 512, WIDTH = 64, HEAD = 32, HEADS = 2, FF = 64, LAYERS = 2, CTX_TRAIN = 1024, WINDOW = 16 };
 enum { MODEL_MEMORY = 4 << 20 };
-static char model_path[] = P_tmpdir "/worker_test.XXXXXX";
+static char model_path[] = P_tmpdir "/worker_test.XXXXXX", windows_path[] = P_tmpdir "/worker_test.XXXXXX";
 
 struct maker {
     struct gguf_context *file;
     struct ggml_context *tensors;
+    bool windows; // gemma2, in which every other layer sees the latest tokens only
 };
 
 // Attention and feed-forward part add nothing, and the rest is computed in whole numbers: whatever else is in a batch,
@@ -64,8 +65,11 @@ static void layer(struct maker *m, int i) {
                  {"ffn_norm", WIDTH, 1, ONES},
                  {"ffn_gate", WIDTH, FF, CODES},
                  {"ffn_up", WIDTH, FF, CODES},
-                 {"ffn_down", FF, WIDTH, ZEROS}};
-    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
+                 {"ffn_down", FF, WIDTH, ZEROS},
+                 {"post_attention_norm", WIDTH, 1, ONES}, // gemma2 only
+                 {"post_ffw_norm", WIDTH, 1, ONES}};
+    size_t n = sizeof parts / sizeof *parts - (m->windows ? 0 : 2);
+    for (size_t k = 0; k < n; k++) {
         char name[64];
         snprintf(name, sizeof name, "blk.%d.%s.weight", i, parts[k].name);
         tensor(m, name, parts[k].width, parts[k].rows, parts[k].content);
@@ -98,34 +102,46 @@ static void vocabulary(struct gguf_context *file) {
     gguf_set_val_u32(file, "tokenizer.ggml.eos_token_id", 2);
 }
 
-static int make_model(void **state) {
-    (void)state;
-    struct maker m = {.file = gguf_init_empty()};
+static void set_number(struct maker *m, const char *key, uint32_t v) {
+    char name[64];
+    snprintf(name, sizeof name, "%s.%s", m->windows ? "gemma2" : "llama", key);
+    gguf_set_val_u32(m->file, name, v);
+}
+
+static int make_model(char *path, bool windows) {
+    struct maker m = {.file = gguf_init_empty(), .windows = windows};
     m.tensors = ggml_init((struct ggml_init_params){.mem_size = MODEL_MEMORY});
-    gguf_set_val_str(m.file, "general.architecture", "llama");
-    gguf_set_val_u32(m.file, "llama.context_length", CTX_TRAIN);
-    gguf_set_val_u32(m.file, "llama.embedding_length", WIDTH);
-    gguf_set_val_u32(m.file, "llama.block_count", LAYERS);
-    gguf_set_val_u32(m.file, "llama.feed_forward_length", FF);
-    gguf_set_val_u32(m.file, "llama.attention.head_count", HEADS);
-    gguf_set_val_u32(m.file, "llama.attention.head_count_kv", 1);
-    gguf_set_val_f32(m.file, "llama.attention.layer_norm_rms_epsilon", 1e-30f);
+    gguf_set_val_str(m.file, "general.architecture", windows ? "gemma2" : "llama");
+    set_number(&m, "context_length", CTX_TRAIN);
+    set_number(&m, "embedding_length", WIDTH);
+    set_number(&m, "block_count", LAYERS);
+    set_number(&m, "feed_forward_length", FF);
+    set_number(&m, "attention.head_count", HEADS);
+    set_number(&m, "attention.head_count_kv", 1);
+    set_number(&m, "attention.sliding_window", WINDOW);
+    gguf_set_val_f32(
+        m.file, windows ? "gemma2.attention.layer_norm_rms_epsilon" : "llama.attention.layer_norm_rms_epsilon", 1e-30f);
     vocabulary(m.file);
     tensor(&m, "token_embd.weight", WIDTH, VOCAB, CODES);
     tensor(&m, "output_norm.weight", WIDTH, 1, ONES);
-    tensor(&m, "output.weight", WIDTH, VOCAB, CODES_OF_PREDECESSORS);
+    if (!windows) tensor(&m, "output.weight", WIDTH, VOCAB, CODES_OF_PREDECESSORS);
     for (int i = 0; i < LAYERS; i++) layer(&m, i);
-    int fd = mkstemp(model_path);
-    bool ok = fd >= 0 && gguf_write_to_file(m.file, model_path, false);
+    int fd = mkstemp(path);
+    bool ok = fd >= 0 && gguf_write_to_file(m.file, path, false);
     close(fd);
     ggml_free(m.tensors);
     gguf_free(m.file);
     return ok ? 0 : -1;
 }
 
-static int remove_model(void **state) {
+static int make_models(void **state) {
     (void)state;
-    return unlink(model_path);
+    return make_model(model_path, false) || make_model(windows_path, true) ? -1 : 0;
+}
+
+static int remove_models(void **state) {
+    (void)state;
+    return unlink(model_path) || unlink(windows_path) ? -1 : 0;
 }
 
 // ---------------------------------------------------------------- the worker
@@ -518,6 +534,51 @@ static void test_bad_files(void **state) {
     free(whole);
 }
 
+// A model whose rows do not all stay in its cache computes as others do, and says that they cannot travel.
+static void test_sliding_windows(void **state) {
+    (void)state;
+    struct talk t;
+    struct engine_options o = options();
+    snprintf(o.model_path, sizeof o.model_path, "%s", windows_path);
+    assert_true(start(&t, &o));
+    assert_int_equal(t.info.kv.form, KV_OPAQUE);
+    assert_non_null(strstr(t.info.kv_why, "state"));
+    ask_nth(&t, 4, 40);
+    ask_nth(&t, 7, 40);
+    struct order export = {.kind = ORDER_EXPORT, .units = 4};
+    assert_int_equal(channel_send(&t.channel, order_encode(7, &export)), 0);
+    wait_for_ends(&t, 4, 1);
+    wait_for_ends(&t, 7, 1);
+    assert_int_equal(t.answers[4].completion, 40);
+    assert_string_equal(t.answers[7].error, "invalid");
+    assert_int_equal(stop(&t), 0);
+}
+
+// Orders that come with no memory, of no sense, or for nobody.
+static void test_stray_orders(void **state) {
+    (void)state;
+    struct talk t;
+    struct engine_options o = options();
+    struct order orders[] = {{.kind = ORDER_PAUSE, .from = -1},
+                             {.kind = ORDER_EXPORT, .first = 3, .units = 1, .from = -1},
+                             {.kind = ORDER_INSTALL, .count = 4, .from = -1}};
+    assert_true(start(&t, &o));
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(channel_send(&t.channel, order_encode(20, &orders[i])), 0); // there is no such sequence
+        ask_nth(&t, 1 + i, 400);
+    }
+    channel_send(&t.channel, json_pack("{s:s, s:[i,i]}", "t", "blocks", "free", 0, -7));
+    channel_send(&t.channel, json_pack("{s:s, s:I, s:i, s:i}", "t", "arena", "bytes", (json_int_t)1 << 20, "blocks", 4,
+                                       "block_bytes", 1000)); // descriptor 4 is no memory
+    assert_int_equal(channel_send(&t.channel, order_encode(2, &orders[1])), 0);
+    assert_int_equal(channel_send(&t.channel, order_encode(3, &orders[2])), 0);
+    wait_for_ends(&t, 1, 3);
+    assert_int_equal(t.answers[1].completion, 400);
+    assert_string_equal(t.answers[2].error, "invalid");
+    assert_string_equal(t.answers[3].error, "invalid");
+    assert_int_equal(stop(&t), 0);
+}
+
 static void test_broken_protocol(void **state) {
     (void)state;
     struct talk t;
@@ -542,7 +603,9 @@ int main(void) {
         cmocka_unit_test(test_leaves_in_the_middle),
         cmocka_unit_test(test_statistics),
         cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_sliding_windows),
+        cmocka_unit_test(test_stray_orders),
         cmocka_unit_test(test_broken_protocol),
     };
-    return cmocka_run_group_tests(tests, make_model, remove_model);
+    return cmocka_run_group_tests(tests, make_models, remove_models);
 }
