@@ -1,6 +1,7 @@
 #include "llama_header.h"
 
 #include <stdint.h>
+#include <stdio.h>
 
 // The number by which general.file_type names a type (the LLAMA_FTYPE_* of llama.h).
 static uint32_t file_type(int type) {
@@ -13,21 +14,30 @@ static uint32_t file_type(int type) {
     }
 }
 
-void llama_header_write(struct gguf_context *header, const struct llama_shape *shape, const char *name) {
-    gguf_set_val_str(header, "general.architecture", "llama");
+static void set_number(struct gguf_context *header, const char *arch, const char *name, int value) {
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", arch, name);
+    gguf_set_val_u32(header, key, (uint32_t)value);
+}
+
+void llama_header_write(struct gguf_context *header, const char *arch, const struct llama_shape *shape,
+                        const char *name) {
+    char epsilon[96];
+    gguf_set_val_str(header, "general.architecture", arch);
     gguf_set_val_str(header, "general.name", name);
     gguf_set_val_u32(header, "general.file_type", file_type(shape->type));
     if (shape->type != GGML_TYPE_F32 && shape->type != GGML_TYPE_F16 && shape->type != GGML_TYPE_BF16)
         gguf_set_val_u32(header, "general.quantization_version", GGML_QNT_VERSION);
-    gguf_set_val_u32(header, "llama.context_length", (uint32_t)shape->context);
-    gguf_set_val_u32(header, "llama.embedding_length", (uint32_t)shape->width);
-    gguf_set_val_u32(header, "llama.block_count", (uint32_t)shape->layers);
-    gguf_set_val_u32(header, "llama.feed_forward_length", (uint32_t)shape->ff_width);
-    gguf_set_val_u32(header, "llama.attention.head_count", (uint32_t)shape->heads);
-    gguf_set_val_u32(header, "llama.attention.head_count_kv", (uint32_t)shape->kv_heads);
-    gguf_set_val_u32(header, "llama.attention.key_length", (uint32_t)shape->head_size);
-    gguf_set_val_u32(header, "llama.attention.value_length", (uint32_t)shape->head_size);
-    gguf_set_val_f32(header, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
-    gguf_set_val_u32(header, "llama.rope.dimension_count", (uint32_t)shape->head_size);
-    gguf_set_val_u32(header, "llama.vocab_size", (uint32_t)shape->vocabulary);
+    set_number(header, arch, "context_length", shape->context);
+    set_number(header, arch, "embedding_length", shape->width);
+    set_number(header, arch, "block_count", shape->layers);
+    set_number(header, arch, "feed_forward_length", shape->ff_width);
+    set_number(header, arch, "attention.head_count", shape->heads);
+    set_number(header, arch, "attention.head_count_kv", shape->kv_heads);
+    set_number(header, arch, "attention.key_length", shape->head_size);
+    set_number(header, arch, "attention.value_length", shape->head_size);
+    snprintf(epsilon, sizeof epsilon, "%s.attention.layer_norm_rms_epsilon", arch);
+    gguf_set_val_f32(header, epsilon, 1e-5f);
+    set_number(header, arch, "rope.dimension_count", shape->head_size);
+    set_number(header, arch, "vocab_size", shape->vocabulary);
 }

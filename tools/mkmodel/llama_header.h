@@ -9,5 +9,6 @@ struct llama_shape {
     int type; // enum ggml_type of the matrices
 };
 
-// Everything but the tokenizer and the RoPE parameters.
-void llama_header_write(struct gguf_context *header, const struct llama_shape *shape, const char *name);
+// Everything but the tokenizer and the RoPE parameters. arch: "llama", or another one whose keys are named alike.
+void llama_header_write(struct gguf_context *header, const char *arch, const struct llama_shape *shape,
+                        const char *name);

@@ -14,7 +14,8 @@ static const char usage[] =
     "\n"
     "both:    seed=1 layers= heads= kv= embd= ff= vocab= ctx= type=\n"
     "recall:  type=f16|f32, check=0|1 (1: the nearest seven bytes must agree exactly with the passage found)\n"
-    "random:  preset=tiny|100m|1b (tiny unless given), head_dim=, tied=0|1, type=f32|f16|bf16|q8_0|q4_0\n";
+    "random:  preset=tiny|100m|1b (tiny unless given), head_dim=, tied=0|1, type=f32|f16|bf16|q8_0|q4_0,\n"
+    "         arch=llama|mamba|cohere2 (mamba: recurrent; cohere2: sliding windows)\n";
 
 static const struct option_choice recall_types[] = {{"f16", GGML_TYPE_F16}, {"f32", GGML_TYPE_F32}, {NULL, 0}};
 
@@ -24,6 +25,9 @@ static const struct option_choice random_types[] = {{"f32", GGML_TYPE_F32},   {"
 
 static const struct option_choice presets[] = {
     {"tiny", PRESET_TINY}, {"100m", PRESET_100M}, {"1b", PRESET_1B}, {NULL, 0}};
+
+static const struct option_choice archs[] = {
+    {"llama", ARCH_LLAMA}, {"mamba", ARCH_MAMBA}, {"cohere2", ARCH_COHERE2}, {NULL, 0}};
 
 // Widths are multiples of 32 because quantized rows are made of blocks of 32.
 #define IN_RECALL(member) offsetof(struct recall_settings, member)
@@ -54,6 +58,7 @@ static const struct option random_options[] = {
     {"vocab", IN_RANDOM(shape.vocabulary), 300, 1000000, 0, NULL},
     {"ctx", IN_RANDOM(shape.context), 64, 1048576, 0, NULL},
     {"tied", IN_RANDOM(tied), 0, 1, 0, NULL},
+    {"arch", IN_RANDOM(arch), 0, 0, 0, archs},
     {"type", IN_RANDOM(shape.type), 0, 0, 0, random_types},
     {NULL, 0, 0, 0, 0, NULL},
 };

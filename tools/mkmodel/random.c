@@ -6,18 +6,18 @@
 
 #include "gguf_out.h"
 #include "mem.h"
+#include "random_layers.h"
 #include "rng.h"
 #include "vocabulary.h"
 
 #include <math.h>
 
-enum { CHUNK_ROWS = 64, MATRICES_PER_LAYER = 9, OTHER_MATRICES = 3 };
+enum { CHUNK_ROWS = 64, OTHER_MATRICES = 3 };
 
 #define EMBEDDING_NORM 0.5  // of a token's vector: small beside what the layers add, so that no token simply repeats
 #define CHANNEL0       0.25 // the constant in it
 #define LOGIT_SPREAD   2.5  // standard deviation over the vocabulary
 #define WORD_LEAD      20.0 // logits by which words are ahead of other tokens
-#define SELECTIVE      1.5  // deviation of queries and keys: scores spread by its square
 #define OTHER_TOKENS   0.25 // spread of the output rows of other tokens beside those of words
 #define LAYER_POWER    0.75 // what a layer adds to the mean square of the residual stream, roughly
 
@@ -26,6 +26,9 @@ struct writer {
     struct gguf_out out;
     struct rng rng;
     float *rows; // CHUNK_ROWS of the widest matrix
+    struct layer_part parts[LAYER_PARTS];
+    int n_parts; // of a layer
+    bool tied;   // the output matrix is the embedding
 };
 
 struct random_settings random_preset(enum random_preset preset) {
@@ -37,7 +40,8 @@ struct random_settings random_preset(enum random_preset preset) {
     return presets[preset];
 }
 
-static int check_shape(const struct llama_shape *s, struct err *e) {
+static int check_shape(const struct random_settings *settings, struct err *e) {
+    const struct llama_shape *s = &settings->shape;
     if (s->heads % s->kv_heads) return err_param(e, "kv", "kv=%d does not divide heads=%d", s->kv_heads, s->heads);
     return 0;
 }
@@ -54,19 +58,20 @@ static void fill(struct rng *rng, float *w, int64_t count, double deviation) {
     }
 }
 
-// What makes a matrix: its rows are random, and in special ones row 0 or channel 0 has a meaning.
-enum role { ROLE_PLAIN, ROLE_WRITER, ROLE_EMBEDDING, ROLE_OUTPUT, ROLE_TIED };
-
 static bool is_word(int64_t token) { return token >= TOKEN_BASE; }
 
 static void mark_row(float *row, int64_t width, int64_t number, enum role role) {
     switch (role) {
-    case ROLE_PLAIN: return;
+    case ROLE_PLAIN:
+    case ROLE_VECTOR: return;
     case ROLE_WRITER: // into the residual stream: nothing into channel 0
         if (number == 0)
             for (int64_t i = 0; i < width; i++) row[i] = 0;
         return;
     case ROLE_EMBEDDING: row[0] = (float)CHANNEL0; return;
+    case ROLE_DECAY:
+        for (int64_t i = 0; i < width; i++) row[i] = -(float)(i + 1);
+        return;
     case ROLE_OUTPUT:
     case ROLE_TIED: break;
     }
@@ -91,41 +96,27 @@ static int write_norm(struct writer *w, int64_t length, double value, double val
     return gguf_out_rows(&w->out, w->rows, 1, e);
 }
 
-// Standard deviation of weights that turn `in` numbers of order one into numbers of order `gain`.
-static double deviation_for(double gain, int64_t in) { return gain / sqrt((double)in); }
-
 static void declare_layer(struct writer *w, int n) {
-    static const char *const parts[MATRICES_PER_LAYER] = {"attn_norm", "attn_q",   "attn_k", "attn_v",  "attn_output",
-                                                          "ffn_norm",  "ffn_gate", "ffn_up", "ffn_down"};
-    const struct llama_shape *s = &w->settings->shape;
-    int64_t heads = (int64_t)s->heads * s->head_size, kv = (int64_t)s->kv_heads * s->head_size;
-    const int64_t shapes[MATRICES_PER_LAYER][2] = {
-        {s->width, 0}, {s->width, heads},       {s->width, kv},          {s->width, kv},         {heads, s->width},
-        {s->width, 0}, {s->width, s->ff_width}, {s->width, s->ff_width}, {s->ff_width, s->width}};
-    for (int i = 0; i < MATRICES_PER_LAYER; i++) {
+    for (int i = 0; i < w->n_parts; i++) {
+        const struct layer_part *p = &w->parts[i];
+        enum ggml_type type = p->exact ? GGML_TYPE_F32 : (enum ggml_type)w->settings->shape.type;
         char name[64];
-        snprintf(name, sizeof name, "blk.%d.%s.weight", n, parts[i]);
-        if (shapes[i][1])
-            gguf_out_declare(&w->out, name, (enum ggml_type)s->type, shapes[i][0], shapes[i][1]);
+        snprintf(name, sizeof name, "blk.%d.%s", n, p->name);
+        if (p->role == ROLE_VECTOR)
+            gguf_out_declare_vector(&w->out, name, p->width);
         else
-            gguf_out_declare_vector(&w->out, name, shapes[i][0]);
+            gguf_out_declare(&w->out, name, type, p->width, p->rows);
     }
 }
 
 static int write_layer(struct writer *w, struct err *e) {
-    const struct llama_shape *s = &w->settings->shape;
-    int64_t heads = (int64_t)s->heads * s->head_size, kv = (int64_t)s->kv_heads * s->head_size;
-    double selective = deviation_for(SELECTIVE, s->width);
-    double even = deviation_for(1, s->width);
-    if (write_norm(w, s->width, 1, 1, e)) return -1;
-    if (write_matrix(w, s->width, heads, selective, ROLE_PLAIN, e)) return -1;
-    if (write_matrix(w, s->width, kv, selective, ROLE_PLAIN, e)) return -1;
-    if (write_matrix(w, s->width, kv, even, ROLE_PLAIN, e)) return -1;
-    if (write_matrix(w, heads, s->width, deviation_for(1, heads), ROLE_WRITER, e)) return -1;
-    if (write_norm(w, s->width, 1, 1, e)) return -1;
-    if (write_matrix(w, s->width, s->ff_width, selective, ROLE_PLAIN, e)) return -1;
-    if (write_matrix(w, s->width, s->ff_width, even, ROLE_PLAIN, e)) return -1;
-    return write_matrix(w, s->ff_width, s->width, deviation_for(1, s->ff_width), ROLE_WRITER, e);
+    for (int i = 0; i < w->n_parts; i++) {
+        const struct layer_part *p = &w->parts[i];
+        int rc = p->role == ROLE_VECTOR ? write_norm(w, p->width, p->value, p->value, e)
+                                        : write_matrix(w, p->width, p->rows, p->value, p->role, e);
+        if (rc) return -1;
+    }
+    return 0;
 }
 
 static void declare_all(struct writer *w) {
@@ -133,14 +124,13 @@ static void declare_all(struct writer *w) {
     gguf_out_declare(&w->out, "token_embd.weight", (enum ggml_type)s->type, s->width, s->vocabulary);
     for (int n = 0; n < s->layers; n++) declare_layer(w, n);
     gguf_out_declare_vector(&w->out, "output_norm.weight", s->width);
-    if (!w->settings->tied)
-        gguf_out_declare(&w->out, "output.weight", (enum ggml_type)s->type, s->width, s->vocabulary);
+    if (!w->tied) gguf_out_declare(&w->out, "output.weight", (enum ggml_type)s->type, s->width, s->vocabulary);
 }
 
 static int write_all(struct writer *w, struct err *e) {
     const struct llama_shape *s = &w->settings->shape;
-    bool tied = w->settings->tied;
-    double deviation = deviation_for(EMBEDDING_NORM, s->width);
+    bool tied = w->tied;
+    double deviation = layers_deviation(EMBEDDING_NORM, s->width);
     if (write_matrix(w, s->width, s->vocabulary, deviation, tied ? ROLE_TIED : ROLE_EMBEDDING, e)) return -1;
     for (int n = 0; n < s->layers; n++)
         if (write_layer(w, e)) return -1;
@@ -150,23 +140,24 @@ static int write_all(struct writer *w, struct err *e) {
     return tied ? 0 : write_matrix(w, s->width, s->vocabulary, deviation, ROLE_OUTPUT, e);
 }
 
-static int64_t widest(const struct llama_shape *s) {
-    int64_t width = (int64_t)s->heads * s->head_size;
-    if (width < s->width) width = s->width;
-    return width < s->ff_width ? s->ff_width : width;
+static int64_t widest(const struct writer *w) {
+    int64_t width = w->settings->shape.width;
+    for (int i = 0; i < w->n_parts; i++)
+        if (w->parts[i].width > width) width = w->parts[i].width;
+    return width;
 }
 
 int random_write(const char *path, const struct random_settings *settings, struct err *e) {
     const struct llama_shape *s = &settings->shape;
-    if (check_shape(s, e)) return -1;
-    struct writer w = {.settings = settings};
-    int result = gguf_out_open(&w.out, path, s->layers * MATRICES_PER_LAYER + OTHER_MATRICES, e);
+    enum random_arch arch = (enum random_arch)settings->arch;
+    if (check_shape(settings, e)) return -1;
+    struct writer w = {.settings = settings, .tied = settings->tied || arch == ARCH_COHERE2 /* knows nothing else */};
+    w.n_parts = layers_parts(arch, s, w.parts);
+    int result = gguf_out_open(&w.out, path, s->layers * w.n_parts + OTHER_MATRICES, e);
     if (result) goto cleanup;
-    w.rows = mem_new((size_t)widest(s) * CHUNK_ROWS, sizeof *w.rows);
+    w.rows = mem_new((size_t)widest(&w) * CHUNK_ROWS, sizeof *w.rows);
     rng_seed(&w.rng, (uint64_t)settings->seed);
-    llama_header_write(w.out.header, s, "random");
-    gguf_set_val_str(w.out.header, "general.description", "random weights, for measuring speed");
-    gguf_set_val_f32(w.out.header, "llama.rope.freq_base", 10000.0f);
+    layers_header(arch, s, w.out.header);
     vocabulary_write(w.out.header, s->vocabulary, PADDING_WORDS);
     declare_all(&w);
     result = gguf_out_begin(&w.out, e);

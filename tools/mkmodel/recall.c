@@ -214,7 +214,7 @@ static int write_file(const struct recall *r, const char *path, struct err *e) {
     struct gguf_out out;
     int result = gguf_out_open(&out, path, r->matrix_count, e);
     if (result) goto cleanup;
-    llama_header_write(out.header, s, "recall");
+    llama_header_write(out.header, "llama", s, "recall");
     gguf_set_val_str(out.header, "general.description", "constructed weights: exact recall of passages of the prompt");
     gguf_set_val_f32(out.header, "llama.rope.freq_base", 1.0f); // every pair turns by 1 / rope_freqs
     vocabulary_write(out.header, s->vocabulary, PADDING_UNUSED);
