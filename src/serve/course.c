@@ -42,7 +42,7 @@ static void enter(struct course *c) { c->depth++; }
 
 static void leave(struct course *c) {
     if (--c->depth || !c->freed) return;
-    flow_free(c->flow);
+    flow_free(c->flow); // drops what is open
     if (c->timer) event_free(c->timer);
     gen_request_free(&c->gen);
     free(c);
@@ -117,10 +117,17 @@ static void on_cut(void *arg, const struct err *why) {
     leave(c);
 }
 
+// It has told its last.
+static void vacate(struct seat *seat) {
+    place_drop(seat->place);
+    seat->place = NULL;
+}
+
 static void on_ended(void *arg, const struct gen_result *r) {
     struct seat *seat = arg;
     struct course *c = seat->course;
     note(seat, TRACE_ENDED, r->completion_tokens);
+    vacate(seat);
     enter(c);
     flow_ended(c->flow, seat->index, r);
     leave(c);
@@ -131,8 +138,10 @@ static void on_failed(void *arg, const struct err *why) {
     struct course *c = seat->course;
     log_info("'%s': %s is done without: %s", c->model, c->trace.nodes[seat->index], why->msg);
     note(seat, TRACE_FAILED, 0);
+    struct err reason = *why;
+    vacate(seat);
     enter(c);
-    flow_failed(c->flow, seat->index, why);
+    flow_failed(c->flow, seat->index, &reason);
     leave(c);
 }
 

@@ -6,7 +6,6 @@
 #include "serve/dispatch.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
-#include "serve/traces.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -53,8 +52,6 @@ static void close_all(struct daemon *d) {
     d->serve.models = NULL;
     cluster_free(d->serve.cluster);
     d->serve.cluster = NULL;
-    traces_free(d->serve.traces);
-    d->serve.traces = NULL;
     for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
         if (*events[i]) event_free(*events[i]); // from now on a signal ends the process
         *events[i] = NULL;
@@ -168,17 +165,11 @@ static int preload(struct serve *s, struct err *e) {
 
 static int open_all(struct daemon *d, const struct daemon_options *o, const struct paths *p, struct err *e) {
     struct serve *s = &d->serve;
-    metrics_init(&s->metrics);
-    TAILQ_INIT(&s->sites);
-    TAILQ_INIT(&s->remotes);
-    TAILQ_INIT(&s->ordered);
-    s->traces = traces_new();
-    s->base = event_base_new();
-    if (!s->base || !s->traces) return err_set(e, ERR_INTERNAL, "cannot make an event loop");
     if (store_init(&s->store, p, e) || !(s->models = models_new(s->base, &s->settings, &s->store, e)) ||
         !(s->cluster = cluster_new(s, p, e)) || !(s->http = http_server_new(s->base, routes_handle, s, e)) ||
-        (dispatch_init(s), make_events(d, o->exit_with_parent, e)) || listen_on(s, e) || preload(s, e))
+        make_events(d, o->exit_with_parent, e) || listen_on(s, e) || preload(s, e))
         return -1;
+    dispatch_init(s);
     return 0;
 }
 
@@ -195,15 +186,16 @@ static int tell_ready(const struct serve *s, int fd, struct err *e) {
 int daemon_run(const struct settings *s, const struct paths *p, const struct daemon_options *o, struct err *e) {
     struct daemon *d = calloc(1, sizeof *d);
     if (!d) return err_set(e, ERR_INTERNAL, "out of memory");
-    d->serve.settings = *s;
     harden();
     set_log_level(s, o->quiet);
-    int rc = open_all(d, o, p, e);
+    int rc = serve_init(&d->serve, e);
+    d->serve.settings = *s;
+    if (!rc) rc = open_all(d, o, p, e);
     if (!rc) rc = tell_ready(&d->serve, o->ready_fd, e);
     if (rc && d->serve.base) close_all(d);
     if (d->serve.base && event_base_dispatch(d->serve.base) < 0 && !rc)
         rc = err_set(e, ERR_INTERNAL, "the event loop failed");
-    if (d->serve.base) event_base_free(d->serve.base);
+    serve_close(&d->serve);
     if (!rc) log_info("stopped");
     free(d);
     return rc;

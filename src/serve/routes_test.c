@@ -62,7 +62,7 @@ static void answer(json_int_t id, const char *prompt) {
 
 static void fake_worker(void) {
     struct engine_options o;
-    struct worker_info info = {.arch = "fake", .parallel = 2};
+    struct worker_info info = {.arch = "fake", .parallel = 2, .kv = {.form = KV_OPAQUE}};
     struct worker_stats stats = {.requests = 0};
     struct err e;
     if (load_decode(hear(), &o, &e)) _exit(93);
@@ -116,13 +116,12 @@ static int setup(void **state) {
     snprintf(w->dir, sizeof w->dir, "/tmp/nebulus-serve-XXXXXX");
     assert_non_null(mkdtemp(w->dir));
     for (size_t i = 0; i < sizeof stored / sizeof *stored; i++) store_add(w, stored[i]);
+    assert_int_equal(serve_init(&w->s, &e), 0);
     settings_defaults(&w->s.settings);
     w->s.settings.max_models = 2;
     snprintf(w->s.host, sizeof w->s.host, "127.0.0.1");
     snprintf(w->s.store.dir, sizeof w->s.store.dir, "%s", w->dir);
     assert_int_equal(path_self(w->s.store.program, &e), 0);
-    metrics_init(&w->s.metrics);
-    w->s.base = event_base_new();
     w->s.models = models_new(w->s.base, &w->s.settings, &w->s.store, &e);
     w->s.http = http_server_new(w->s.base, routes_handle, &w->s, &e);
     assert_int_equal(http_server_listen(w->s.http, "127.0.0.1", 0, &w->s.port, &e), 0);
@@ -139,7 +138,7 @@ static int teardown(void **state) {
     models_free(w->s.models);
     event_free(w->net);
     assert_int_equal(event_base_dispatch(w->s.base), 1); // until the workers are gone
-    event_base_free(w->s.base);
+    serve_close(&w->s);
     for (size_t i = 0; i < sizeof stored / sizeof *stored; i++) {
         snprintf(path, sizeof path, "%s/%s.gguf", w->dir, stored[i]);
         unlink(path);

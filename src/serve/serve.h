@@ -6,6 +6,8 @@
 #include "serve/metrics.h"
 #include "serve/models.h"
 
+struct traces;
+
 struct serve {
     struct event_base *base;
     struct http_server *http;
@@ -19,7 +21,11 @@ struct serve {
     TAILQ_HEAD(, remote) remotes;  // of jobs that this daemon took, on other nodes
     TAILQ_HEAD(, ordered) ordered; // by other nodes
     uint64_t remote_n;             // numbers of remotes, ever
-    char host[SETTING_SIZE]; // where the API listens
+    char host[SETTING_SIZE];       // where the API listens
     uint16_t port;
     bool stopping; // only what has begun is still answered
 };
+
+// An empty one: no models, no cluster, no jobs. Free what serve_close frees even after a failure.
+int serve_init(struct serve *s, struct err *e) MUST_USE;
+void serve_close(struct serve *s);

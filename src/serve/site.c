@@ -170,15 +170,20 @@ static int check_digest(const char *what, const char *wanted, const char *have, 
                    have, wanted);
 }
 
+static int check_model(const struct site *site, const struct worker_info *info, struct err *e) {
+    return check_digest("architecture", site->contract, info->contract, site->model->name, e) ||
+                   check_digest("weights", site->weights, info->weights, site->model->name, e)
+               ? -1
+               : 0;
+}
+
 static void on_begin(void *arg, const struct gen_begin *b) {
     struct site *site = arg;
     struct engine_status status;
     struct err why;
     engine_get_status(site->model->engine, &status);
     const struct worker_info *info = &status.info;
-    if (check_digest("architecture", site->contract, info->contract, site->model->name, &why) ||
-        check_digest("weights", site->weights, info->weights, site->model->name, &why) ||
-        (site->from[0] && expect(site, info, b->cached_tokens, &why))) {
+    if (check_model(site, info, &why) || (site->from[0] && expect(site, info, b->cached_tokens, &why))) {
         fail(site, &why);
         return;
     }
@@ -244,7 +249,11 @@ struct place *site_open(struct serve *s, const struct place_spec *spec, const st
     snprintf(site->contract, sizeof site->contract, "%s", spec->contract);
     snprintf(site->weights, sizeof site->weights, "%s", spec->weights);
     snprintf(site->from, sizeof site->from, "%s", spec->from);
-    if (engine_submit(model->engine, spec->gen, &events, site, &site->id, e)) {
+    struct engine_status status;
+    engine_get_status(model->engine, &status);
+    bool known = status.info.contract[0]; // else once it is loaded
+    if ((known && check_model(site, &status.info, e)) ||
+        engine_submit(model->engine, spec->gen, &events, site, &site->id, e)) {
         free(site);
         return NULL;
     }
