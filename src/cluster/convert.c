@@ -75,11 +75,22 @@ static void unpack(const uint8_t *src, uint8_t *dst, size_t groups) {
 
 // ---------------------------------------------------------------- x86
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
+#include <stdatomic.h>
 #define SIMD    "avx2"
 #define SIMD_FN __attribute__((target("avx2,f16c")))
 
-static bool simd_here(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"); }
+// Asked once: cpuid leaves a virtual machine each time. __builtin_cpu_supports does not know f16c in clang 14.
+static bool simd_here(void) {
+    static atomic_int known; // 0 = not asked yet, else 1 + the answer
+    int now = atomic_load_explicit(&known, memory_order_relaxed);
+    unsigned a, b, c, d;
+    if (now) return now > 1;
+    bool here = __builtin_cpu_supports("avx2") && __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+    atomic_store_explicit(&known, 1 + here, memory_order_relaxed);
+    return here;
+}
 
 SIMD_FN static uint16_t largest(__m256i a, __m256i b) {
     __m256i all = _mm256_set1_epi16(MAGNITUDE);
