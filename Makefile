@@ -6,7 +6,7 @@ DOC     ?=
 MODEL   ?=
 PREFIX  ?= /usr/local
 .DEFAULT_GOAL := build
-.PHONY: help build demo check check-asan check-tsan sim fuzz oracle soak bench-serve install clean configure
+.PHONY: help build demo check check-asan check-tsan sim fuzz oracle soak bench-serve bench-handoff install clean configure
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ oracle: build ## greedy output against llama-server, full set
 soak: build ## 10,000 requests: the daemon's memory must not grow
 	@cmake --build $(BUILD)
 	@ctest --test-dir $(BUILD) --verbose -C full -L soak --no-tests=error
+
+bench-handoff: build ## what a hand-over between two nodes costs and hides (root: shaped links)
+	@cmake --build $(BUILD)
+	@tools/bench/handoff.py $(BUILD) $(ARGS)
 
 bench-serve: build ## throughput and latency against llama-server
 	@cmake --build $(BUILD)
