@@ -11,7 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 64, BLOCKS_SHARE = 4 /* of the memory, one part in so many */ };
+enum {
+    ALIGNMENT = KV_GRAIN,
+    BLOCKS_SHARE = 4,       // of the memory, one part in so many
+    STATE_BLOCKS_SHARE = 8, // where states travel
+    STATE_BLOCK = 1 << 20   // bytes of a piece of a state
+};
 
 struct slot {
     bool taken;
@@ -87,15 +92,22 @@ static size_t align(size_t n) { return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNME
 
 static int32_t at_most(size_t n, unsigned most) { return (int32_t)(n < most ? n : most); }
 
-static int divide(struct arena *a, const struct kv_shape *s, size_t bytes, struct err *e) {
+static size_t block_size(const struct kv_shape *s) {
+    if (s->form == KV_OPAQUE) return align(s->state < STATE_BLOCK ? (size_t)s->state : STATE_BLOCK);
     size_t k = kv_row_bytes(s, KV_K, s->dtype), v = kv_row_bytes(s, KV_V, s->dtype);
-    a->block_bytes = align((size_t)s->unit * (k > v ? k : v));
-    a->slot_bytes = align(kv_slot_bytes(s, s->unit));
-    a->n_blocks = at_most(bytes / BLOCKS_SHARE / a->block_bytes, LIMIT_KV_BLOCKS);
-    a->n_slots = at_most((bytes - bytes / BLOCKS_SHARE) / a->slot_bytes, LIMIT_KV_SLOTS);
+    return align((size_t)s->unit * (k > v ? k : v));
+}
+
+static int divide(struct arena *a, const struct kv_shape *s, size_t bytes, struct err *e) {
+    size_t share = s->form == KV_OPAQUE ? STATE_BLOCKS_SHARE : BLOCKS_SHARE;
+    a->block_bytes = block_size(s);
+    a->slot_bytes = align(kv_slot_most(s));
+    if (!a->slot_bytes) return err_set(e, ERR_LIMIT, "the state of a sequence is too large to travel, or not known");
+    a->n_blocks = at_most(bytes / share / a->block_bytes, LIMIT_KV_BLOCKS);
+    a->n_slots = at_most((bytes - bytes / share) / a->slot_bytes, LIMIT_KV_SLOTS);
     if (!a->n_blocks || !a->n_slots)
-        return err_set(e, ERR_LIMIT, "%zu bytes are too few for KV rows on their way, raise kv_buffer to %zu MB", bytes,
-                       (2 * a->slot_bytes + BLOCKS_SHARE * a->block_bytes) / (1u << 20) + 1);
+        return err_set(e, ERR_LIMIT, "%zu bytes are too few for what a sequence remembers, raise kv_buffer to %zu MB",
+                       bytes, (2 * a->slot_bytes + share * a->block_bytes) / (1u << 20) + 1);
     a->blocks = calloc((size_t)a->n_blocks, sizeof *a->blocks);
     a->slots = calloc((size_t)a->n_slots, sizeof *a->slots);
     return a->blocks && a->slots ? 0 : err_set(e, ERR_INTERNAL, "out of memory");

@@ -1,10 +1,10 @@
 // The memory that a daemon shares with one worker, for KV rows on their way: blocks, into which the worker copies rows
-// that leave (one block = the rows of one layer, K or V, of one unit), and slots, in which units that arrive are
-// assembled. A memfd (or an unlinked shm object) that the worker inherits as file descriptor 4 and maps once an "arena"
-// message has told its size. Bounded: when all blocks are taken, rows wait in the KV cache; when all slots are, a new
-// stream is refused.
-// Threads: the event-loop thread, but the bytes of a block or slot belong to whoever was given it, and arena_ref and
-// arena_unref may be called on any thread: data threads may finish with it after its worker has died.
+// that leave (one block = the rows of one layer, K or V, of one unit, or a piece of a state), and slots, in which units
+// (or states) that arrive are assembled. A memfd (or an unlinked shm object) that the worker inherits as file
+// descriptor 4 and maps once an "arena" message has told its size. Bounded: when all blocks are taken, rows wait in the
+// KV cache; when all slots are, a new stream is refused. Threads: the event-loop thread, but the bytes of a block or
+// slot belong to whoever was given it, and arena_ref and arena_unref may be called on any thread: data threads may
+// finish with it after its worker has died.
 #pragma once
 
 #include "engine/kv.h"
@@ -17,10 +17,11 @@ struct arena *arena_ref(struct arena *a);
 void arena_unref(struct arena *a);   // NULL is fine; the last one unmaps
 int arena_fd(const struct arena *a); // borrowed
 
-// Sizes and maps it, at most `bytes` in all: a quarter for blocks, the rest for slots of a shape that was checked. Its
-// memory is taken from the system as it is used. Where the system can, the size is sealed: a worker cannot cut memory
-// off that the daemon reads. Fails with ERR_LIMIT where not one block and one slot fit, ERR_IO where the system refuses
-// (then streams are refused, and all else works). Once.
+// Sizes and maps it, at most `bytes` in all: a quarter for blocks, the rest for slots of a shape that was checked;
+// where a state travels whole, a slot holds one, and an eighth is enough for blocks. Its memory is taken from the
+// system as it is used. Where the system can, the size is sealed: a worker cannot cut memory off that the daemon reads.
+// Fails with ERR_LIMIT where not one block and one slot fit, ERR_IO where the system refuses (then streams are refused,
+// and all else works). Once.
 int arena_size(struct arena *a, const struct kv_shape *s, size_t bytes, struct err *e) MUST_USE;
 size_t arena_bytes(const struct arena *a); // 0 = not sized
 

@@ -35,7 +35,8 @@ struct engine_status {
 struct engine;
 
 // What one request hears, in this order: begin?, text*, then exactly one of end and fail. Afterwards the request is
-// forgotten.
+// forgotten. Of one that moves: rows, installed and paused come between begin and the end; all rows of a pause come
+// before it, an `installed` before the text that follows from it, no text between `paused` and the next engine_go.
 struct gen_events {
     void (*begin)(void *arg, const struct gen_begin *b);
     // tokens so far; text may be empty; token: the id of the newest one where show_tokens, else -1
@@ -74,29 +75,34 @@ int engine_submit(struct engine *w, const struct gen_request *r, const struct ge
 // positions before `from` are installed; otherwise it begins at once and computes what its cache lacks. Where these
 // tokens already end it (an end-of-text token, a stop string, the length), it ends at once. One that still waits for
 // rows may be started again with n = 0 and from < 0: it waits no longer, and keeps what is installed (where it has
-// begun meanwhile, this changes nothing). Rows of tokens
-// that it does not have (the other worker had computed further) are as if they were not there.
+// begun meanwhile, this changes nothing). Rows of tokens that it does not have (the other worker had computed further)
+// are as if they were not there. Any other start of one that runs makes it fail.
 int engine_go(struct engine *w, uint64_t id, const int32_t *generated, int32_t n, int32_t from, struct err *e) MUST_USE;
 
 // From now on the rows of this sequence are copied out, from position `first` on: those that are computed from now on
 // while later layers still compute, earlier ones as soon as blocks are free. At most `credits` units are begun;
-// engine_credit allows more. first < 0 ends the export.
+// engine_credit allows more. first < 0 ends the export. Where a state travels whole (KV_OPAQUE), `first` says nothing
+// else, one credit is enough, and the state leaves once, after engine_pause, before `paused` is told.
 int engine_export(struct engine *w, uint64_t id, int32_t first, int32_t credits, struct err *e) MUST_USE;
 int engine_credit(struct engine *w, uint64_t id, int32_t units, struct err *e) MUST_USE;
-int engine_give_blocks(struct engine *w, const struct arena *a, const int32_t *blocks,
-                       int32_t n); // rows' blocks, done with
+// Blocks of rows that are done with. Those of another arena than engine_arena's (of a worker that has died) are fine.
+// The rows of a request that is cancelled go back by themselves, except those that `rows` has told.
+int engine_give_blocks(struct engine *w, const struct arena *a, const int32_t *blocks, int32_t n);
 
 // Stops generating after the step that is being computed, and tells `paused` with the tokens generated and the rows
 // computed (positions [0, past); the newest token's row is not) once all of those were copied out, or the export has
 // ended. The sequence keeps its place until engine_go or engine_cancel.
 int engine_pause(struct engine *w, uint64_t id, struct err *e) MUST_USE;
 
-// A unit lies complete in a slot of the arena: rows of positions [first, first + count) of a held sequence. They must
-// follow what is installed already. `installed` gives the slot back.
+// A unit lies complete in a slot of the arena: rows of positions [first, first + count) of a held or paused sequence,
+// or one that waits for rows. They must follow what is installed already, else it fails; one that runs has no use for
+// them any more. Where first is 0 and the model's state travels whole (KV_OPAQUE): a state of `count` bytes, which
+// takes the place of all that was there. `installed` gives the slot back; one that is given to the arena earlier (the
+// request was cancelled) is not taken anew before the worker is through with it.
 int engine_install(struct engine *w, uint64_t id, int32_t slot, int32_t first, int32_t count, struct err *e) MUST_USE;
 
-// The memory shared with the worker that runs now, borrowed; NULL while there is none, or where the model's KV cache
-// cannot be streamed.
+// The memory shared with the worker that runs now, borrowed; NULL while there is none, or where the model's sequences
+// cannot move (worker_info.kv_why says why).
 struct arena *engine_arena(const struct engine *w);
 
 // For tests: shorter waits, in milliseconds. Takes effect with the next wait; a load's wait for progress starts anew.

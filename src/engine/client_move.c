@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "engine/client_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { ROOM_FIRST = 8 };
@@ -16,9 +17,10 @@ struct arena *engine_arena(const struct engine *w) {
 
 int move_ready(struct engine *w) {
     struct err why;
-    if (!w->arena || w->info.kv.form != KV_ROWS || w->options.kv_buffer <= 0) return 0;
+    if (!w->arena || w->options.kv_buffer <= 0) return 0;
     if (arena_size(w->arena, &w->info.kv, (size_t)w->options.kv_buffer << 20, &why)) {
-        log_warn("'%s' cannot send or receive KV rows: %s", w->options.model_name, why.msg);
+        snprintf(w->info.kv_why, sizeof w->info.kv_why, "%.127s", why.msg);
+        log_warn("a sequence of '%s' cannot move to another node or from there: %s", w->options.model_name, why.msg);
         return 0;
     }
     struct arena_info a = {.bytes = (int64_t)arena_bytes(w->arena),
@@ -104,12 +106,17 @@ int engine_pause(struct engine *w, uint64_t id, struct err *e) {
     return order(w, id, &(struct order){.kind = ORDER_PAUSE}, e);
 }
 
+static bool is_unit(const struct worker_info *i, int32_t first, int32_t count) {
+    if (i->kv.form == KV_OPAQUE) return first == 0 && count >= 1 && count <= i->kv.state;
+    return first >= 0 && count >= 1 && count <= i->kv.unit && first <= i->ctx - count;
+}
+
 int engine_install(struct engine *w, uint64_t id, int32_t slot, int32_t first, int32_t count, struct err *e) {
     struct request *r = request_find(w, id);
     struct arena *a = engine_arena(w);
     if (!r) return 0;
     if (!a || !r->sent) return err_set(e, ERR_INVALID, "no memory is shared with the worker of this sequence");
-    if (first < 0 || count < 1 || count > w->info.kv.unit || first > w->info.ctx - count)
+    if (!is_unit(&w->info, first, count))
         return err_set(e, ERR_INVALID, "rows %d to %d are none of this model's", first, first + count - 1);
     if (arena_pin(a, slot)) return err_set(e, ERR_INVALID, "slot %d is not taken", slot);
     struct order o = {.kind = ORDER_INSTALL,

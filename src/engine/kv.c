@@ -44,10 +44,17 @@ size_t kv_slot_bytes(const struct kv_shape *s, int32_t rows) {
     return kv_plane_offset(s, rows, s->layers, KV_V) - (size_t)s->plane;
 }
 
+size_t kv_slot_most(const struct kv_shape *s) {
+    return s->form == KV_OPAQUE ? (size_t)s->state : kv_slot_bytes(s, s->unit);
+}
+
 static bool within(int32_t v, int32_t lo, unsigned hi) { return v >= lo && v <= (int32_t)hi; }
 
 int kv_shape_check(const struct kv_shape *s, struct err *e) {
-    if ((int)s->form == KV_OPAQUE) return 0;
+    if ((int)s->form == KV_OPAQUE)
+        return within(s->state, 0, LIMIT_KV_STATE)
+                   ? 0
+                   : err_set(e, ERR_INVALID, "the state of a sequence has %d bytes", s->state);
     if ((int)s->form != KV_ROWS || (unsigned)s->dtype >= KV_DTYPES)
         return err_set(e, ERR_INVALID, "a KV cache of an unknown form or type");
     if (!within(s->layers, 1, LIMIT_KV_LAYERS) || !within(s->unit, 1, LIMIT_KV_ROWS))

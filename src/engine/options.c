@@ -17,4 +17,5 @@ void engine_options_of(struct engine_options *o, const struct settings *s, const
     o->chunk = s->chunk;
     o->step_ms = s->step_ms;
     o->kv_buffer = s->kv_buffer;
+    o->keep = s->keep;
 }

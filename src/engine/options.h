@@ -5,9 +5,9 @@
 #include "base/settings.h"
 
 struct engine_options {
-    char model_name[SETTING_SIZE];                                                       // how API clients call it
-    char model_path[PATH_SIZE];                                                          // the GGUF file
-    long ctx, kv_cells, parallel, queue, gpu_layers, threads, chunk, step_ms, kv_buffer; // as in struct settings
+    char model_name[SETTING_SIZE]; // how API clients call it
+    char model_path[PATH_SIZE];    // the GGUF file
+    long ctx, kv_cells, parallel, queue, gpu_layers, threads, chunk, step_ms, kv_buffer, keep; // as in struct settings
     char kv_type[SETTING_SIZE];
 };
 

@@ -104,7 +104,7 @@ static const struct member options_members[] = {
     MEMBER(engine_options, LONG, parallel),   MEMBER(engine_options, LONG, queue),
     MEMBER(engine_options, LONG, gpu_layers), MEMBER(engine_options, LONG, threads),
     MEMBER(engine_options, LONG, chunk),      MEMBER(engine_options, LONG, step_ms),
-    MEMBER(engine_options, TEXT, kv_type)};
+    MEMBER(engine_options, LONG, keep),       MEMBER(engine_options, TEXT, kv_type)};
 
 static const struct member info_members[] = {MEMBER(worker_info, TEXT, arch),
                                              MEMBER(worker_info, TEXT, description),
@@ -128,11 +128,12 @@ static const struct member info_members[] = {MEMBER(worker_info, TEXT, arch),
                                              MEMBER(worker_info, TEXT, kv_why)};
 
 static const struct member stats_members[] = {
-    MEMBER(worker_stats, I64, cells_used),     MEMBER(worker_stats, I64, cells_total),
-    MEMBER(worker_stats, I64, running),        MEMBER(worker_stats, I64, waiting),
-    MEMBER(worker_stats, I64, prefill_tokens), MEMBER(worker_stats, I64, decode_tokens),
-    MEMBER(worker_stats, I64, requests),       MEMBER(worker_stats, I64, steps),
-    MEMBER(worker_stats, I64, preemptions),    MEMBER(worker_stats, I64, busy_ns)};
+    MEMBER(worker_stats, I64, cells_used),    MEMBER(worker_stats, I64, cells_kept),
+    MEMBER(worker_stats, I64, cells_total),   MEMBER(worker_stats, I64, running),
+    MEMBER(worker_stats, I64, waiting),       MEMBER(worker_stats, I64, prefill_tokens),
+    MEMBER(worker_stats, I64, decode_tokens), MEMBER(worker_stats, I64, requests),
+    MEMBER(worker_stats, I64, steps),         MEMBER(worker_stats, I64, preemptions),
+    MEMBER(worker_stats, I64, busy_ns)};
 
 json_t *load_encode(const struct engine_options *o) {
     return flat_encode("load", options_members, COUNT(options_members), o);

@@ -25,13 +25,15 @@
 //   {"t":"export","id":N,"first":p,"credits":n}          {"t":"installed","id":N,"upto":p,"slot":n}
 //   {"t":"credit","id":N,"units":n}                      {"t":"paused","id":N,"tokens":n,"past":p}
 //   {"t":"blocks","free":[block,..]}
+//   {"t":"forget"}   what is kept of ended sequences goes
 //   {"t":"pause","id":N}
 //   {"t":"install","id":N,"slot":n,"offset":N,"first":p,"count":n}
 // "gen" may hold "hold" and "show_tokens"; then "begin" has "tokens":[..], and entries of "tokens" a fourth element,
 // the id, one entry per token. "begin" has "cached". A sequence's "rows" come before the "paused" or "end" that follows
-// them; nothing of it comes after its "end" or "error".
-// Every "gen" is answered by exactly one "end" or "error" (also after "cancel"), unless the worker dies.
-// "text" is valid UTF-8, never split inside a character, never part of a stop string.
+// them; nothing of it comes after its "end" or "error". "begin" is told when a request is queued; of one with "hold"
+// not before it has its place, when "cached" is known (of others the result tells it). Every "gen" is answered by
+// exactly one "end" or "error" (also after "cancel"), unless the worker dies. "text" is valid UTF-8, never split inside
+// a character, never part of a stop string.
 #pragma once
 
 #include "base/buf.h"
@@ -52,10 +54,10 @@ struct worker_info {
     char contract[65]; // architecture, shapes, rope parameters, tokenizer (all metadata that computing depends on)
     char weights[65];  // the tensors' bytes
     struct kv_shape kv;
-    char kv_why[128]; // why its rows cannot be streamed (form KV_OPAQUE), "" where they can
+    char kv_why[128]; // why what it remembers does not travel by rows (form KV_OPAQUE), "" where it does
 };
 
-struct kv_rows { // of one layer, K or V
+struct kv_rows { // of one layer, K or V; of a state (KV_OPAQUE): `first` is a byte, `count` the length of the whole
     int32_t layer, first, count, block;
     enum kv_kind kind;
 };
@@ -77,7 +79,8 @@ struct arena_info {
 };
 
 struct worker_stats {
-    int64_t cells_used, cells_total;       // KV cache
+    int64_t cells_used, cells_total;       // KV cache; used by sequences that are computed or held
+    int64_t cells_kept;                    // by sequences that have ended: free for others
     int64_t running, waiting;              // sequences being computed, requests queued
     int64_t prefill_tokens, decode_tokens; // since the worker started
     int64_t requests, steps, preemptions;
@@ -134,7 +137,8 @@ json_t *arena_encode(const struct arena_info *a);
 int arena_decode(const json_t *msg, struct arena_info *a, struct err *e) MUST_USE;
 
 json_t *rows_encode(uint64_t id, const struct kv_rows *r, int32_t n);
-// One item of "d": its rows lie within the shape and below position `cells`; whether the block is one, the arena says.
+// One item of "d": its rows lie within the shape and below position `cells`, or it is a piece of a state of the shape;
+// whether the block is one, the arena says.
 int rows_decode(const json_t *item, const struct kv_shape *s, int32_t cells, struct kv_rows *r, struct err *e) MUST_USE;
 
 json_t *installed_encode(uint64_t id, int32_t upto, int32_t slot);

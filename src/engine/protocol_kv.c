@@ -30,7 +30,7 @@ static int must_get_i32(const json_t *msg, const char *name, int32_t min, int32_
 static const char *const form_names[] = {[KV_ROWS] = "rows", [KV_OPAQUE] = "opaque"};
 
 json_t *kv_shape_encode(const struct kv_shape *s) {
-    if (s->form == KV_OPAQUE) return json_pack("{s:s}", "form", form_names[KV_OPAQUE]);
+    if (s->form == KV_OPAQUE) return json_pack("{s:s, s:i}", "form", form_names[KV_OPAQUE], "state", (int)s->state);
     return json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "form", form_names[KV_ROWS], "dtype",
                      kv_dtype_name(s->dtype), "layers", (int)s->layers, "unit", (int)s->unit, "k_width",
                      (int)s->width[KV_K], "v_width", (int)s->width[KV_V], "head", (int)s->head, "cell", (int)s->cell,
@@ -41,7 +41,8 @@ int kv_shape_decode(const json_t *o, struct kv_shape *s, struct err *e) {
     const char *form = form_names[KV_OPAQUE], *dtype = "";
     *s = (struct kv_shape){.form = KV_OPAQUE};
     if (json_get_string(o, "form", &form, e) || json_get_string(o, "dtype", &dtype, e)) return -1;
-    if (!strcmp(form, form_names[KV_OPAQUE])) return 0;
+    if (!strcmp(form, form_names[KV_OPAQUE]))
+        return must_get_i32(o, "state", 0, &s->state, e) ? -1 : kv_shape_check(s, e);
     if (strcmp(form, form_names[KV_ROWS])) return err_param(e, "form", "a KV cache of an unknown form");
     s->form = KV_ROWS;
     if (kv_dtype_of(dtype, &s->dtype)) return err_param(e, "dtype", "a KV cache of an unknown type");
@@ -151,16 +152,25 @@ json_t *rows_encode(uint64_t id, const struct kv_rows *r, int32_t n) {
     return d ? json_pack("{s:s, s:I, s:o}", "t", "rows", "id", (json_int_t)id, "d", d) : NULL;
 }
 
+// Of a state: its first byte in the block, and its length.
+static bool is_piece(const struct kv_shape *s, const json_int_t v[5]) {
+    return !v[0] && !v[1] && v[2] >= 0 && v[2] < v[3] && v[2] % KV_GRAIN == 0 && v[3] <= s->state;
+}
+
+static bool is_rows(const struct kv_shape *s, int32_t cells, const json_int_t v[5]) {
+    return v[0] >= 0 && v[0] < s->layers && v[1] >= 0 && v[1] < KV_KINDS && v[2] >= 0 && v[2] < cells && v[3] >= 1 &&
+           v[3] <= s->unit && v[3] <= cells - v[2];
+}
+
 int rows_decode(const json_t *item, const struct kv_shape *s, int32_t cells, struct kv_rows *r, struct err *e) {
-    json_int_t v[5];
+    json_int_t v[5] = {0};
     bool whole = json_array_size(item) == 5;
     for (size_t i = 0; whole && i < 5; i++) {
         whole = json_is_integer(json_array_get(item, i));
         v[i] = json_integer_value(json_array_get(item, i));
     }
-    if (!whole || s->form != KV_ROWS) return err_set(e, ERR_INVALID, "malformed rows");
-    if (v[0] < 0 || v[0] >= s->layers || v[1] < 0 || v[1] >= KV_KINDS || v[2] < 0 || v[2] >= cells || v[3] < 1 ||
-        v[3] > s->unit || v[3] > cells - v[2] || v[4] < 0 || v[4] > INT32_MAX)
+    if (!whole) return err_set(e, ERR_INVALID, "malformed rows");
+    if (v[4] < 0 || v[4] > INT32_MAX || !(s->form == KV_OPAQUE ? is_piece(s, v) : is_rows(s, cells, v)))
         return err_set(e, ERR_INVALID, "rows that the model does not have");
     *r = (struct kv_rows){.layer = (int32_t)v[0],
                           .kind = (enum kv_kind)v[1],

@@ -54,7 +54,8 @@ struct gen_begin {
     int32_t prompt_tokens;
     int32_t cached_tokens;   // of those, in the KV cache already
     const char *prompt_text; // only when echo_prompt, else NULL; borrowed during the callback
-    const int32_t *tokens;   // prompt_tokens of them, only when show_tokens, else NULL; borrowed likewise
+    // prompt_tokens of them, only when show_tokens and no more than LIMIT_JSON_VALUES / 2, else NULL; borrowed likewise
+    const int32_t *tokens;
 };
 
 struct gen_result {

@@ -21,7 +21,7 @@ struct pair {
     const char *model;
 };
 
-static struct engine_options options(const char *model, const char *kv_type) {
+static struct engine_options options_of(const char *model, const char *kv_type) {
     struct engine_options o = {.ctx = CTX,
                                .kv_cells = 2 * CTX,
                                .parallel = 4,
@@ -37,7 +37,7 @@ static struct engine_options options(const char *model, const char *kv_type) {
 }
 
 static void pair_start(struct pair *p, const char *model, const char *kv_type) {
-    struct engine_options o = options(model, kv_type);
+    struct engine_options o = options_of(model, kv_type);
     p->model = model;
     p->base = event_base_new();
     assert_non_null(p->base);
@@ -333,9 +333,21 @@ static void test_start_what_runs(void **state) {
     struct pair *p = *state;
     struct lone l;
     struct err e;
-    uint64_t id = ask(p, &l, false, 50, 2000);
+    int32_t slot, token = 5;
+    uint64_t id = ask(p, &l, true, 50, 200);
+    assert_int_equal(engine_go(p->a, id, NULL, 0, 50, &e), 0);
+    assert_int_equal(engine_go(p->a, id, NULL, 0, -1, &e), 0); // waits no longer
+    assert_int_equal(engine_go(p->a, id, NULL, 0, -1, &e), 0); // nothing
+    assert_int_equal(arena_take(engine_arena(p->a), 1, &slot, &e), 0);
+    UNTIL(p, l.begins);
+    assert_int_equal(engine_install(p->a, id, slot, 0, 16, &e), 0); // too late
+    UNTIL(p, l.ends || l.fails);
+    assert_int_equal(l.ends, 1);
+    arena_give(engine_arena(p->a), slot);
+
+    id = ask(p, &l, false, 50, 2000);
     UNTIL(p, l.texts);
-    assert_int_equal(engine_go(p->a, id, NULL, 0, -1, &e), 0);
+    assert_int_equal(engine_go(p->a, id, &token, 1, -1, &e), 0);
     UNTIL(p, l.fails || l.ends);
     assert_int_equal(l.fails, 1);
     assert_int_equal(l.why.code, ERR_INVALID);
@@ -439,6 +451,55 @@ static void test_recall(void **state) {
     check_clean(p);
 }
 
+// Several at the same time, in both directions: their rows stand side by side in batches and caches.
+static void test_together(void **state) {
+    enum { MANY = 6 };
+    static struct mover alone[MANY], moved[MANY];
+    struct pair *p = *state;
+    struct gen_request r[MANY];
+    for (int i = 0; i < MANY; i++) {
+        request_of(&r[i], p, 300 + 130 * i, i % 2, 60);
+        assert_int_equal(mover_run(&alone[i], p->base, p->a, NULL, &r[i], NULL), 0);
+    }
+    for (int i = 0; i < MANY; i++)
+        mover_start(&moved[i], p->base, i % 3 ? p->a : p->b, i % 3 ? p->b : p->a, &r[i], &plain);
+    for (int i = 0; i < MANY; i++) {
+        while (!moved[i].ended && !moved[i].failed) event_base_loop(p->base, EVLOOP_ONCE);
+        if (moved[i].failed) fail_msg("%d: %s", i, moved[i].why.msg);
+        check_same(&alone[i], &moved[i], 300 + 130 * i, i % 2);
+        mover_close(&moved[i]);
+        gen_request_free(&r[i]);
+    }
+    check_clean(p);
+}
+
+// The free cells of the cache lie scattered between those of another sequence.
+static void test_scattered_cells(void **state) {
+    struct pair *p = *state;
+    struct engine_options o = options_of(p->model, "f16");
+    struct pair small = *p;
+    struct lone keep, go;
+    struct err e;
+    static struct mover alone, moved;
+    struct gen_request r;
+    request_of(&r, p, 300, 0, 40);
+    assert_int_equal(mover_run(&alone, p->base, p->a, NULL, &r, NULL), 0);
+    o.ctx = o.kv_cells = 768;
+    small.b = mover_engine(p->base, &o);
+    struct pair other = {.base = p->base, .a = small.b, .model = "random"};
+    uint64_t kept = ask(&other, &keep, false, 4, 600), gone = ask(&other, &go, false, 4, 600);
+    UNTIL(p, keep.texts >= 250 && go.texts >= 250);
+    assert_int_equal(engine_pause(small.b, kept, &e), 0);
+    UNTIL(p, keep.pauses);
+    assert_int_equal(keep.ends + go.ends, 0);
+    engine_cancel(small.b, gone);
+    if (mover_run(&moved, p->base, p->a, small.b, &r, &plain)) fail_msg("%s", moved.why.msg);
+    check_same(&alone, &moved, 300, 0);
+    mover_close(&moved);
+    gen_request_free(&r);
+    engine_stop(small.b);
+}
+
 int main(int argc, char **argv) {
     if (argc == 2 && !strcmp(argv[1], "worker")) {
         log_set_level(LOG_ERROR);
@@ -459,7 +520,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_no_room),
     };
     const struct CMUnitTest q8[] = {cmocka_unit_test(test_every_length), cmocka_unit_test(test_there_and_back)};
-    const struct CMUnitTest recall[] = {cmocka_unit_test(test_recall)};
+    const struct CMUnitTest recall[] = {cmocka_unit_test(test_recall), cmocka_unit_test(test_together),
+                                        cmocka_unit_test(test_scattered_cells)};
     return cmocka_run_group_tests(random, start_random, stop_pair) + cmocka_run_group_tests(q8, start_q8, stop_pair) +
            cmocka_run_group_tests(recall, start_recall, stop_pair);
 }

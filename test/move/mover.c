@@ -204,8 +204,8 @@ static void on_home_begin(void *arg, const struct gen_begin *b) {
 }
 
 // ---------------------------------------------------------------- the whole way
-int mover_run(struct mover *m, struct event_base *base, struct engine *home, struct engine *away, struct gen_request *r,
-              const struct plan *p) {
+void mover_start(struct mover *m, struct event_base *base, struct engine *home, struct engine *away,
+                 struct gen_request *r, const struct plan *p) {
     static const struct gen_events events = {.begin = on_home_begin,
                                              .text = on_home_text,
                                              .end = on_home_end,
@@ -226,6 +226,11 @@ int mover_run(struct mover *m, struct event_base *base, struct engine *home, str
         memcpy(m->idle_slots, m->slots, sizeof m->slots);
     }
     MUST(engine_submit(home, r, &events, m, &m->home_id, &must_why));
+}
+
+int mover_run(struct mover *m, struct event_base *base, struct engine *home, struct engine *away, struct gen_request *r,
+              const struct plan *p) {
+    mover_start(m, base, home, away, r, p);
     while (!m->ended && !m->failed) event_base_loop(base, EVLOOP_ONCE);
     return m->failed ? -1 : 0;
 }

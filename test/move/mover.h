@@ -51,6 +51,10 @@ struct mover {
 // A worker that is ready: this program, started with the argument "worker". Ends the program where it does not get so.
 struct engine *mover_engine(struct event_base *base, const struct engine_options *o);
 
+// r is borrowed until the request has ended (or failed).
+void mover_start(struct mover *m, struct event_base *base, struct engine *home, struct engine *away,
+                 struct gen_request *r, const struct plan *p);
+
 // Runs the request to its end under the plan. `away` may be NULL where it stays. 0, or -1 where it failed (m->why).
 int mover_run(struct mover *m, struct event_base *base, struct engine *home, struct engine *away, struct gen_request *r,
               const struct plan *p);

@@ -14,6 +14,7 @@ static void report(struct compute *c) {
     c->stats.running = q->n_running;
     c->stats.cells_used = 0;
     for (int32_t i = 0; i < q->n_running; i++) c->stats.cells_used += q->running[i]->lane.past;
+    c->stats.cells_kept = keeper_cells(&c->kept);
     c->reported = clock_mono_ns();
     channel_send(c->channel, stats_encode(&c->stats));
 }
@@ -29,28 +30,12 @@ int32_t compute_lanes(const struct queue *q, const struct lane **lanes) {
     return q->n_running;
 }
 
-static bool fits(const struct sequence *s, void *arg) {
-    const struct compute *c = arg;
-    const struct lane *lanes[LIMIT_PARALLEL];
-    int32_t n = compute_lanes(c->queue, lanes);
-    return c->n_slots > 0 && batch_admits(c->stats.cells_total, batch_cells(lanes, n), n, s->lane.len);
-}
-
-static void admit(struct compute *c) {
-    if (c->barred && c->queue->n_running) return;
-    for (struct sequence *s; (s = queue_admit(c->queue, fits, c));) {
-        s->slot = c->slots[--c->n_slots];
-        if (s->started) continue; // it was preempted
-        s->started = clock_mono_ns();
-        c->stats.requests++;
-    }
-}
-
 static void make_room(struct compute *c) {
     const struct lane *lanes[LIMIT_PARALLEL];
     int32_t victim;
     while ((victim = batch_victim(lanes, compute_lanes(c->queue, lanes), c->stats.cells_total)) >= 0)
         member_preempt(c, victim);
+    kept_make_room(c);
 }
 
 // ---------------------------------------------------------------- a step
@@ -97,6 +82,7 @@ static void step_failed(struct compute *c, int32_t rc) {
     enum { NO_SLOT = 1, ABORTED = 2 };
     if (rc == ABORTED) return; // its members are ended by the next turn
     struct queue *q = c->queue;
+    if (rc == NO_SLOT && kept_evict(c)) return;
     if (rc == NO_SLOT && q->n_running > 1) {
         const struct lane *lanes[LIMIT_PARALLEL];
         int32_t youngest = batch_youngest(lanes, compute_lanes(q, lanes));
@@ -111,6 +97,7 @@ static void step_failed(struct compute *c, int32_t rc) {
                                   : "the model could not be computed; the reason is in the worker's log");
     // what the cache holds now is not known: the others are read again
     while (q->n_running) member_preempt(c, q->n_running - 1);
+    kept_forget(c);
     llama_memory_clear(c->memory, true);
 }
 
@@ -179,7 +166,7 @@ static bool passes_apart(void) {
 }
 
 static int init(struct compute *c, struct model *m, struct queue *q, struct channel *channel, struct blocks *blocks,
-                long step_ms, struct err *e) {
+                const struct compute_options *o, struct err *e) {
     memset(c, 0, sizeof *c);
     c->blocks = blocks;
     exporter_init(&c->exporter, &m->kv, m->ctx, &m->tap, m->staging, blocks, channel);
@@ -188,7 +175,8 @@ static int init(struct compute *c, struct model *m, struct queue *q, struct chan
     c->queue = q;
     c->channel = channel;
     c->memory = llama_get_memory(m->ctx);
-    c->step_ns = (uint64_t)(step_ms > 0 ? step_ms : 1) * NS_PER_MS;
+    c->step_ns = (uint64_t)(o->step_ms > 0 ? o->step_ms : 1) * NS_PER_MS;
+    c->keeps = o->keep && m->info.kv.form == KV_ROWS; // other caches cannot be cut off at any row
     c->apart = passes_apart();
     c->capacity = (int32_t)llama_n_batch(m->ctx);
     c->stats.cells_total = m->info.kv_cells;
@@ -209,10 +197,11 @@ static bool can_step(const struct queue *q) {
 }
 
 // Returns whether there is more to do at once.
-static bool turn(struct compute *c, bool asked) {
+static bool turn(struct compute *c, const struct wishes *asked) {
     c->again = false;
     end_cancelled(c);
-    admit(c);
+    if (asked->forget) kept_forget(c);
+    compute_admit(c);
     moves_obey(c);
     make_room(c);
     bool present = c->queue->n_running > 0;
@@ -224,24 +213,25 @@ static bool turn(struct compute *c, bool asked) {
     member_flush(c);
     bool due = !c->queue->n_running || clock_mono_ns() - c->reported >= REPORT_NS;
     bool stale = !c->queue->n_running && (c->stats.running || c->stats.waiting); // all that was left has been cancelled
-    if (asked || stale || (present && due)) report(c);
+    if (asked->report || stale || (present && due)) report(c);
     return c->again || can_step(c->queue);
 }
 
-int compute_run(struct model *m, struct queue *q, struct channel *channel, struct blocks *blocks, long step_ms,
-                struct err *e) {
+int compute_run(struct model *m, struct queue *q, struct channel *channel, struct blocks *blocks,
+                const struct compute_options *o, struct err *e) {
     struct compute c;
-    int rc = init(&c, m, q, channel, blocks, step_ms, e);
-    bool asked, busy = false;
+    int rc = init(&c, m, q, channel, blocks, o, e);
+    struct wishes asked;
+    bool busy = false;
     while (!rc && queue_wait(q, busy, &asked)) {
-        busy = turn(&c, asked);
+        busy = turn(&c, &asked);
         if (c.lost) rc = err_set(e, ERR_INTERNAL, "out of memory for what a step has produced");
     }
     llama_set_abort_callback(m->ctx, NULL, NULL);
     llama_batch_free(c.batch);
     candidates_free(&c.candidates);
+    keeper_close(&c.kept);
     exporter_close(&c.exporter);
-    importer_close(&c.importer);
     buf_free(&c.piece);
     buf_free(&c.text);
     buf_free(&c.ends);

@@ -7,7 +7,12 @@
 #include "engine/worker/model.h"
 #include "engine/worker/queue.h"
 
-// Runs until the queue is stopped. step_ms: the longest step while sequences generate. Fails only where memory runs
-// out: then requests may be unanswered, and the worker must end.
-int compute_run(struct model *m, struct queue *q, struct channel *c, struct blocks *b, long step_ms,
+struct compute_options {
+    long step_ms; // the longest step while sequences generate
+    bool keep;    // see engine/worker/keep.h
+};
+
+// Runs until the queue is stopped. Fails only where memory runs out: then requests may be unanswered, and the worker
+// must end.
+int compute_run(struct model *m, struct queue *q, struct channel *c, struct blocks *b, const struct compute_options *o,
                 struct err *e) MUST_USE;

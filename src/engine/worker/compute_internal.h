@@ -1,9 +1,10 @@
-// The parts of the compute thread: compute.c (turns and steps), members.c (sequences come, speak and go), moves.c
-// (sequences that are held, paused, and whose rows travel).
+// The parts of the compute thread: compute.c (turns and steps), admit.c (sequences get their places), members.c (they
+// speak and go), moves.c (sequences that are held, paused, and whose rows travel).
 #pragma once
 
 #include "engine/worker/compute.h"
 #include "engine/worker/import.h"
+#include "engine/worker/keep.h"
 
 struct compute {
     struct model *model;
@@ -19,8 +20,10 @@ struct compute {
     struct pace pace;
     bool apart;  // sequences that generate and prompts are computed in two passes, see passes_apart
     bool barred; // nothing is admitted until a sequence has ended: the cache was fuller than its cells say
-    bool lost;   // something that the daemon waits for could not be said
-    bool again;  // there is more to do at once: a place or rows to take
+    bool keeps;  // sequences that end are kept
+    struct keeper kept;
+    bool lost;  // something that the daemon waits for could not be said
+    bool again; // there is more to do at once: a place or rows to take
     struct worker_stats stats;
     struct exporter exporter;
     struct importer importer;
@@ -35,6 +38,12 @@ struct compute {
 };
 
 int32_t compute_lanes(const struct queue *q, const struct lane **lanes); // room for LIMIT_PARALLEL
+
+// ---- admit.c
+void compute_admit(struct compute *c);
+bool kept_evict(struct compute *c);     // the one used longest ago; false: there is none
+void kept_make_room(struct compute *c); // evicts until what runs fits into the cache beside what is kept
+void kept_forget(struct compute *c);    // evicts all
 
 // ---- members.c. Those marked (ends) may have ended the sequence: it must not be touched any more.
 void member_tell(struct compute *c, json_t *msg); // takes msg over; sent after the step's text

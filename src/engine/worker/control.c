@@ -36,12 +36,11 @@ static struct sequence *make_sequence(struct control *c, uint64_t id, struct gen
 }
 
 // Of longer prompts the tokens are not told: no message may hold so many values.
-static void announce(struct control *c, uint64_t id, const struct gen_request *r, struct prompt *p,
-                     const llama_token *tokens) {
+static json_t *begin_of(uint64_t id, const struct gen_request *r, struct prompt *p, const llama_token *tokens) {
     struct gen_begin b = {.prompt_tokens = p->n};
     if (r->echo_prompt) b.prompt_text = buf_str(&p->text);
     if (r->show_tokens && p->n <= BEGIN_TOKENS) b.tokens = tokens;
-    say(c, begin_encode(id, &b));
+    return begin_encode(id, &b);
 }
 
 static void on_request(struct control *c, const json_t *msg) {
@@ -50,6 +49,7 @@ static void on_request(struct control *c, const json_t *msg) {
     struct err e = {.code = ERR_NONE};
     uint64_t id = 0;
     struct sequence *s = NULL;
+    json_t *begin;
     if (gen_decode(msg, &id, &r, &e)) goto out;
     if (queue_length(c->queue) >= c->most) {
         err_set(&e, ERR_BUSY, "%lld requests are being served or wait already; try again later", (long long)c->most);
@@ -58,7 +58,11 @@ static void on_request(struct control *c, const json_t *msg) {
     if (prompt_build(&p, c->model, &r, &e)) goto out;
     s = make_sequence(c, id, &r, &p, &e);
     if (!s) goto out;
-    announce(c, id, &r, &p, s->tokens);
+    begin = begin_of(id, &r, &p, s->tokens);
+    if (r.hold && s->most > s->prompt && begin)
+        s->begin = begin;
+    else
+        say(c, begin);
     if (s->most > s->prompt)
         queue_add(c->queue, s);
     else
@@ -114,6 +118,8 @@ static void dispatch(struct control *c, const json_t *msg) {
         on_cancel(c, msg);
     else if (!strcmp(type, "stats"))
         queue_ask_report(c->queue);
+    else if (!strcmp(type, "forget"))
+        queue_ask_forget(c->queue);
     else if (order_kind_of(type) >= 0)
         on_order(c, msg);
     else if (!strcmp(type, "blocks"))

@@ -96,6 +96,7 @@ void exporter_begin(struct exporter *r) { r->n_members = r->n_tokens = 0; }
 void exporter_member(struct exporter *r, const struct exporting *m) {
     const struct kv_shape *s = &r->kv->layout.shape;
     int32_t end = m->past + m->count;
+    if (s->form != KV_ROWS) return;
     r->n_tokens = m->at + m->count > r->n_tokens ? m->at + m->count : r->n_tokens;
     if (!m->x || !m->x->on || m->x->begun < m->past || end - m->x->begun < FEW_ROWS) return;
     while (m->x->begun < end) {
@@ -193,6 +194,58 @@ int exporter_take(struct exporter *r, uint64_t id, struct export *x, llama_seq_i
     bool whole = !x->open[due].left;
     if (whole) unit_close(x, due);
     return whole;
+}
+
+// ---------------------------------------------------------------- whole states
+static void forget_state(struct exporter *r) {
+    free(r->state);
+    r->state = NULL;
+    r->room = 0;
+    r->staged = 0;
+}
+
+// Sees to it that r->state is the sequence's.
+static int stage_state(struct exporter *r, uint64_t id, struct export *x, llama_seq_id slot, struct err *e) {
+    if (x->size && r->staged == id) return 0;
+    size_t size = llama_state_seq_get_size(r->ctx, slot);
+    forget_state(r);
+    if (!size || size > (size_t)r->kv->layout.shape.state || (x->size && size != (size_t)x->size))
+        return err_set(e, ERR_INTERNAL, "a state of %zu bytes is not what was expected", size);
+    r->state = malloc(size);
+    if (!r->state) return err_set(e, ERR_INTERNAL, "out of memory for a state on its way");
+    if (llama_state_seq_get_data(r->ctx, r->state, size, slot) != size)
+        return err_set(e, ERR_INTERNAL, "the state of a sequence cannot be taken out");
+    r->staged = id;
+    x->size = (int32_t)size;
+    return 0;
+}
+
+static void take_pieces(struct exporter *r, uint64_t id, struct export *x, int32_t block) {
+    struct telling told = {.n = 0};
+    for (int64_t most = r->blocks->info.block_bytes; block >= 0;) {
+        int32_t left = x->size - x->sent, bytes = left < most ? left : (int32_t)most;
+        memcpy(blocks_at(r->blocks, block), r->state + x->sent, (size_t)bytes);
+        note(r, id, &told, &(struct kv_rows){.first = x->sent, .count = x->size, .block = block});
+        x->sent += bytes;
+        block = x->sent < x->size ? blocks_take(r->blocks) : -1;
+    }
+    tell(r, id, &told);
+}
+
+int exporter_take_state(struct exporter *r, uint64_t id, struct export *x, llama_seq_id slot, int32_t past,
+                        struct err *e) {
+    if (!x->on || !x->credits || (x->size && x->sent == x->size)) return 0;
+    int32_t block = blocks_take(r->blocks);
+    if (block < 0) return 0;
+    if (stage_state(r, id, x, slot, e)) {
+        blocks_give(r->blocks, &block, 1);
+        return -1;
+    }
+    take_pieces(r, id, x, block);
+    if (x->sent < x->size) return 0;
+    x->begun = past; // it is done
+    forget_state(r);
+    return 0;
 }
 
 // ----------------------------------------------------------------

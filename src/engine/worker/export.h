@@ -20,6 +20,7 @@ struct export { // of one sequence
     int32_t credits; // units that may be begun
     struct unit *open;
     int32_t n_open, room;
+    int32_t size, sent; // of a state that travels whole: its bytes, and those that have left; size 0 = not begun
 };
 
 void export_start(struct export *x, int32_t first, int32_t credits); // anew where it was on
@@ -62,3 +63,6 @@ void exporter_end(struct exporter *r);
 // Between steps: takes rows of one unit of positions before `past`. Returns 1 where there may be more to take, 0 where
 // there is not, or no block or credit; -1 (err filled) where they cannot be taken.
 int exporter_take(struct exporter *r, uint64_t id, struct export *x, llama_seq_id slot, int32_t past, struct err *e);
+// The same for the state of a sequence that keeps still, where it travels whole: once in an export.
+int exporter_take_state(struct exporter *r, uint64_t id, struct export *x, llama_seq_id slot, int32_t past,
+                        struct err *e);

@@ -42,10 +42,28 @@ static void leave(struct compute *c, struct sequence *s) {
     c->again = true;
 }
 
-static void drop(struct compute *c, struct sequence *s) {
+// Its rows stay, for a sequence that begins as it does.
+static void keep(struct compute *c, struct sequence *s) {
+    int32_t rows = s->lane.past < s->lane.len ? s->lane.past : s->lane.len;
+    if (!c->keeps || rows < KEEP_LEAST) {
+        leave(c, s);
+        return;
+    }
+    llama_memory_seq_rm(c->memory, s->slot, rows, -1);
+    int32_t idle = keeper_add(&c->kept, s->slot, s->tokens, rows);
+    s->tokens = NULL;
+    s->slot = -1;
+    if (idle >= 0) {
+        llama_memory_seq_rm(c->memory, idle, -1, -1);
+        c->slots[c->n_slots++] = idle;
+    }
+    c->again = true;
+}
+
+static void drop(struct compute *c, struct sequence *s, void (*way)(struct compute *, struct sequence *)) {
     int32_t i = 0;
     while (c->queue->running[i] != s) i++;
-    leave(c, queue_remove(c->queue, i));
+    way(c, queue_remove(c->queue, i));
     sequence_free(s);
     c->barred = false;
 }
@@ -54,14 +72,14 @@ void member_finish(struct compute *c, struct sequence *s, enum finish how, int s
     struct gen_result result;
     sequence_result(s, how, stop, &result);
     member_tell(c, result_encode(s->id, &result));
-    drop(c, s);
+    drop(c, s, keep);
 }
 
 void member_fail(struct compute *c, struct sequence *s, enum err_code code, const char *why) {
     struct err e;
     err_set(&e, code, "%s", why);
     member_tell(c, error_encode(s->id, &e));
-    drop(c, s);
+    drop(c, s, leave);
 }
 
 void member_preempt(struct compute *c, int32_t i) {

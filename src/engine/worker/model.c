@@ -5,6 +5,7 @@
 #include "engine/worker/machine.h"
 #include "engine/worker/shape.h"
 #include "engine/worker/sizes.h"
+#include "engine/worker/whole.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,12 +124,22 @@ static int warm_up(struct model *m, struct telling *t, struct err *e) {
     return rc ? failed(e, ERR_INTERNAL, "cannot compute with", m->info.arch) : 0;
 }
 
-static void prove_rows(struct model *m) {
+static void prove_whole(struct model *m, const struct err *rows) {
     struct err e;
-    if (probe_run(&m->kv, m->ctx, &m->tap, m->staging, &e)) {
-        snprintf(m->info.kv_why, sizeof m->info.kv_why, "%.127s", e.msg);
-        log_info("its KV cache cannot be streamed: %s", e.msg);
+    struct kv_shape *shape = &m->kv.layout.shape;
+    if (!whole_measure(m->ctx, &m->tap, m->info.ctx, &shape->state, &e)) {
+        snprintf(m->info.kv_why, sizeof m->info.kv_why, "%.127s", rows->msg);
+        log_info("its memory travels whole, up to %d bytes of a sequence: %s", shape->state, rows->msg);
+        return;
     }
+    snprintf(m->info.kv_why, sizeof m->info.kv_why, "%.58s; not whole: %.55s", rows->msg, e.msg);
+    log_info("its memory cannot travel: %s; not whole either: %s", rows->msg, e.msg);
+}
+
+// How what a sequence remembers travels to other machines.
+static void prove_memory(struct model *m) {
+    struct err e;
+    if (probe_run(&m->kv, m->ctx, &m->tap, m->staging, &e)) prove_whole(m, &e);
     m->info.kv = m->kv.layout.shape;
 }
 
@@ -182,7 +193,7 @@ static int load(struct model *m, const struct engine_options *o, const struct sh
         return -1;
     fill_info(m, o, shape, &sizes);
     if (warm_up(m, t, e)) return -1;
-    prove_rows(m);
+    prove_memory(m);
     load_chat(m, shape);
     return 0;
 }

@@ -18,7 +18,7 @@ struct model {
     size_t longest; // bytes of the longest token's text
     struct worker_info info;
     struct tap tap;       // looks on while ctx computes
-    struct probe kv;      // how rows are taken out and put in; form KV_OPAQUE: they are not
+    struct probe kv;      // how rows are taken out and put in; form KV_OPAQUE: the state is
     llama_seq_id staging; // of ctx, for rows on their way
 };
 

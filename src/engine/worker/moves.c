@@ -1,5 +1,6 @@
 // Sequences that move: held until another worker's rows are there, paused, and copied out.
 #include "engine/worker/compute_internal.h"
+#include "engine/worker/whole.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,9 +9,10 @@
 static void run(struct compute *c, struct sequence *s) {
     struct lane *l = &s->lane;
     if (l->past >= l->len) { // the last token's logits are wanted: it is computed again
-        llama_memory_seq_rm(c->memory, s->slot, l->len - 1, -1);
-        l->past = l->len - 1;
+        l->past = c->model->info.kv.form == KV_ROWS ? l->len - 1 : 0; // a whole state cannot lose its end
+        llama_memory_seq_rm(c->memory, s->slot, l->past, -1);
     }
+    if (s->leaving.size) export_stop(&s->leaving); // of a state that is a past one from now on
     sequence_enter(s, STAGE_RUN);
 }
 
@@ -25,6 +27,7 @@ static bool refuse(struct compute *c, struct sequence *s, enum err_code code, co
 }
 
 static bool on_go(struct compute *c, struct sequence *s, const struct order *o) {
+    if (s->stage == STAGE_RUN && !o->n && o->from < 0) return true; // the rows it waited for have come meanwhile
     if (s->stage == STAGE_RUN) return refuse(c, s, ERR_INVALID, "a sequence that runs cannot be started");
     if (o->from > s->most) return refuse(c, s, ERR_INVALID, "a sequence cannot wait for rows beyond its end");
     for (int32_t i = 0; i < o->n; i++) {
@@ -42,9 +45,8 @@ static bool on_go(struct compute *c, struct sequence *s, const struct order *o) 
 static bool on_export(struct compute *c, struct sequence *s, const struct order *o) {
     export_stop(&s->leaving);
     if (o->first < 0) return true;
-    if (c->model->info.kv.form != KV_ROWS || !c->blocks->memory)
-        return refuse(c, s, ERR_INVALID, "the KV cache of this model cannot be streamed");
-    export_start(&s->leaving, o->first, o->units);
+    if (!c->blocks->memory) return refuse(c, s, ERR_INVALID, "the KV cache of this model cannot be streamed");
+    export_start(&s->leaving, c->model->info.kv.form == KV_ROWS ? o->first : 0, o->units);
     return true;
 }
 
@@ -57,6 +59,7 @@ static bool on_credit(struct compute *c, struct sequence *s, const struct order 
 static int install(struct compute *c, struct sequence *s, const struct order *o, unsigned char *unit, struct err *e) {
     const struct lane *lanes[LIMIT_PARALLEL];
     while (importer_install(&c->importer, unit, s->slot, o->first, o->count, e)) {
+        if (e->code == ERR_BUSY && kept_evict(c)) continue;
         int32_t youngest = batch_youngest(lanes, compute_lanes(c->queue, lanes));
         if (e->code != ERR_BUSY || lanes[youngest]->parked) return -1;
         member_preempt(c, youngest);
@@ -64,11 +67,28 @@ static int install(struct compute *c, struct sequence *s, const struct order *o,
     return 0;
 }
 
+static bool on_state(struct compute *c, struct sequence *s, const struct order *o) {
+    struct err e;
+    if (o->first || o->count > c->model->info.kv.state)
+        return refuse(c, s, ERR_INVALID, "a state that this sequence cannot have");
+    const unsigned char *state = blocks_unit(c->blocks, o->offset, (size_t)o->count);
+    if (!state) return refuse(c, s, ERR_INVALID, "a state that is not in the shared memory");
+    if (whole_install(c->model->ctx, state, (size_t)o->count, s->slot, s->most, &s->lane.past, &e))
+        return refuse(c, s, e.code, e.msg);
+    member_tell(c, installed_encode(s->id, s->lane.past, o->slot));
+    run_when_ready(c, s);
+    return true;
+}
+
 static bool on_install(struct compute *c, struct sequence *s, const struct order *o) {
     const struct kv_shape *shape = &c->model->info.kv;
     struct err e = {.code = ERR_NONE};
-    if (s->stage == STAGE_RUN) return refuse(c, s, ERR_INVALID, "rows for a sequence that runs");
-    if (shape->form != KV_ROWS || o->count > shape->unit || o->first > s->most - o->count)
+    if (s->stage == STAGE_RUN) { // it was started without them: they come too late
+        member_tell(c, installed_encode(s->id, s->lane.past, o->slot));
+        return true;
+    }
+    if (shape->form == KV_OPAQUE) return on_state(c, s, o);
+    if (o->count > shape->unit || o->first > s->most - o->count)
         return refuse(c, s, ERR_INVALID, "rows that this sequence cannot have");
     if (o->first != s->lane.past) return refuse(c, s, ERR_INVALID, "rows that do not follow those that are there");
     unsigned char *unit = blocks_unit(c->blocks, o->offset, kv_slot_bytes(shape, o->count));
@@ -126,11 +146,18 @@ void moves_begin(struct compute *c) {
 
 void moves_end(struct compute *c) { exporter_end(&c->exporter); }
 
+static int take(struct compute *c, struct sequence *s, struct err *e) {
+    if (c->model->info.kv.form == KV_ROWS)
+        return exporter_take(&c->exporter, s->id, &s->leaving, s->slot, s->lane.past, e);
+    bool still = s->stage == STAGE_PAUSING || (s->stage == STAGE_HELD && s->drawn > 0);
+    return still ? exporter_take_state(&c->exporter, s->id, &s->leaving, s->slot, s->lane.past, e) : 0;
+}
+
 void moves_take(struct compute *c) {
     for (int32_t i = c->queue->n_running - 1; i >= 0; i--) {
         struct sequence *s = c->queue->running[i];
         struct err e = {.code = ERR_NONE};
-        int rc = exporter_take(&c->exporter, s->id, &s->leaving, s->slot, s->lane.past, &e);
+        int rc = take(c, s, &e);
         if (rc < 0)
             member_fail(c, s, e.code, e.msg);
         else

@@ -138,6 +138,8 @@ static int prove(struct probing *p, struct tap *tap, struct probe *out, struct e
     const struct llama_model *model = llama_get_model(p->ctx);
     if (llama_model_is_recurrent(model) || llama_model_is_hybrid(model))
         return err_set(e, ERR_INVALID, "it is a recurrent memory, or partly so");
+    if (llama_model_n_swa(model) > 0)
+        return err_set(e, ERR_INVALID, "layers keep a sliding window of %d tokens", (int)llama_model_n_swa(model));
     if (llama_n_ctx(p->ctx) < 2 * PROBE_TOKENS)
         return err_set(e, ERR_INVALID, "it holds fewer than %d tokens", 2 * PROBE_TOKENS);
     *tap = (struct tap){.on = true, .rows = capture, .arg = p, .cells = tap->cells, .most = tap->most};

@@ -118,7 +118,14 @@ void queue_wake(struct queue *q) {
 
 void queue_ask_report(struct queue *q) {
     pthread_mutex_lock(&q->lock);
-    q->report = true;
+    q->wishes.report = true;
+    tell(q);
+    pthread_mutex_unlock(&q->lock);
+}
+
+void queue_ask_forget(struct queue *q) {
+    pthread_mutex_lock(&q->lock);
+    q->wishes.forget = true;
     tell(q);
     pthread_mutex_unlock(&q->lock);
 }
@@ -130,11 +137,12 @@ void queue_stop(struct queue *q) {
     pthread_mutex_unlock(&q->lock);
 }
 
-bool queue_wait(struct queue *q, bool busy, bool *report) {
+bool queue_wait(struct queue *q, bool busy, struct wishes *asked) {
     pthread_mutex_lock(&q->lock);
     while (!q->closing && !busy && !q->news) pthread_cond_wait(&q->changed, &q->lock);
-    *report = q->report;
-    q->report = q->news = false;
+    *asked = q->wishes;
+    q->wishes = (struct wishes){.report = false};
+    q->news = false;
     pthread_mutex_unlock(&q->lock);
     return !atomic_load(&q->closing);
 }

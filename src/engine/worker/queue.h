@@ -14,8 +14,10 @@ struct queue {
     struct sequence *running[LIMIT_PARALLEL]; // written by the compute thread only, under the lock; it may read without
     uint64_t serial;
     double prompt_ns; // the compute thread's latest measure of a prompt token
-    bool report;      // statistics were asked for
-    bool news;        // something has changed that the compute thread has not looked at
+    struct wishes {
+        bool report, forget; // statistics; to keep nothing that has ended
+    } wishes;
+    bool news; // something has changed that the compute thread has not looked at
     atomic_bool closing;
 };
 
@@ -32,12 +34,13 @@ struct sequence *queue_cancel(struct queue *q, uint64_t id);
 void queue_order(struct queue *q, uint64_t id, struct order *o);
 void queue_wake(struct queue *q); // blocks have come back
 void queue_ask_report(struct queue *q);
+void queue_ask_forget(struct queue *q);
 void queue_stop(struct queue *q); // the daemon is gone
 
 // ---- compute thread
-// Blocks until there is something to do: at once where `busy`, else when something has changed. False: stop. *report:
-// statistics were asked for.
-bool queue_wait(struct queue *q, bool busy, bool *report);
+// Blocks until there is something to do: at once where `busy`, else when something has changed. False: stop. *asked:
+// what was asked for since.
+bool queue_wait(struct queue *q, bool busy, struct wishes *asked);
 // The orders for running[i], to be freed with their array. *lost: there were more.
 int32_t queue_take_orders(struct queue *q, int32_t i, struct order **out, bool *lost);
 // Moves the first of those that wait to the end of those that run where `fits` agrees. NULL where none is moved.

@@ -77,14 +77,15 @@ static void test_orders_wait_for_their_sequence(void **state) {
     (void)state;
     struct queue q;
     struct order *orders;
-    bool lost, report;
+    struct wishes asked;
+    bool lost;
     queue_init(&q);
     for (uint64_t id = 1; id <= 2; id++) queue_add(&q, make(id));
     assert_non_null(queue_admit(&q, always, NULL));
     for (int32_t i = 0; i < 20; i++) give_order(&q, 1 + (uint64_t)i % 2, i);
     give_order(&q, 99, 0); // unknown: dropped
-    assert_true(queue_wait(&q, false, &report));
-    assert_false(report);
+    assert_true(queue_wait(&q, false, &asked));
+    assert_false(asked.report || asked.forget);
     assert_int_equal(queue_take_orders(&q, 0, &orders, &lost), 10);
     assert_false(lost);
     for (int32_t i = 0; i < 10; i++) {
@@ -122,22 +123,25 @@ static void test_too_many_orders(void **state) {
 static void test_what_wakes(void **state) {
     (void)state;
     struct queue q;
-    bool report;
+    struct wishes asked;
     queue_init(&q);
-    assert_true(queue_wait(&q, true, &report)); // busy: at once
+    assert_true(queue_wait(&q, true, &asked)); // busy: at once
     queue_wake(&q);
-    assert_true(queue_wait(&q, false, &report));
-    assert_false(report);
+    assert_true(queue_wait(&q, false, &asked));
+    assert_false(asked.report || asked.forget);
     queue_ask_report(&q);
-    assert_true(queue_wait(&q, false, &report));
-    assert_true(report);
+    assert_true(queue_wait(&q, false, &asked));
+    assert_true(asked.report && !asked.forget);
+    queue_ask_forget(&q);
+    assert_true(queue_wait(&q, false, &asked));
+    assert_true(asked.forget && !asked.report);
     queue_add(&q, make(1));
-    assert_true(queue_wait(&q, false, &report));
+    assert_true(queue_wait(&q, false, &asked));
     queue_admit(&q, always, NULL);
     assert_null(queue_cancel(&q, 1));
-    assert_true(queue_wait(&q, false, &report));
+    assert_true(queue_wait(&q, false, &asked));
     queue_stop(&q);
-    assert_false(queue_wait(&q, false, &report));
+    assert_false(queue_wait(&q, false, &asked));
     queue_close(&q);
 }
 

@@ -34,6 +34,7 @@ struct sequence *sequence_new(uint64_t id, struct gen_request *r, llama_token *p
 
 void sequence_free(struct sequence *s) {
     if (!s) return;
+    json_decref(s->begin);
     sampler_free(s->sampler);
     detok_close(&s->detok);
     export_stop(&s->leaving);
@@ -50,6 +51,7 @@ void sequence_result(const struct sequence *s, enum finish how, int stop, struct
         .finish = how,
         .stop_string = stop < 0 ? NULL : s->stop[stop],
         .prompt_tokens = s->prompt,
+        .cached_tokens = s->cached,
         .completion_tokens = s->drawn,
         .queue_ns = started - s->arrived,
         .prefill_ns = first > started ? first - started : 0,

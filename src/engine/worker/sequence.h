@@ -20,14 +20,16 @@ struct sequence {
     uint64_t id;
     enum stage stage; // lane.parked says the same: parked unless it runs
     int32_t awaited;
-    bool show; // the ids of its tokens are wanted
+    json_t *begin;  // to be told when it has its place, or NULL; owned
+    int32_t cached; // rows that were there when it got its place
+    bool show;      // the ids of its tokens are wanted
     struct export leaving;
     struct order *orders; // given by the control thread, under the queue's lock
     int32_t n_orders, orders_room;
     bool orders_lost; // there were too many
     struct lane lane;
     int32_t slot;         // libllama's sequence id while it runs
-    llama_token *tokens;  // lane.len of them: the prompt and what was generated
+    llama_token *tokens;  // owned; lane.len of them: the prompt and what was generated
     int32_t prompt, most; // tokens of the prompt; of prompt and answer together
     int32_t drawn;        // tokens generated, with the one that ended it
     bool ignore_eos;

@@ -145,14 +145,15 @@ static int remove_models(void **state) {
 }
 
 // ---------------------------------------------------------------- the worker
-enum { MOST = 32 };
+enum { MOST = 64 };
 
 struct answer {
     char text[4096];
     int32_t tokens, begun, ends; // as the messages tell
     int finish;                  // or -1
     char stop[32], error[32], msg[256];
-    int64_t prompt, completion;
+    int64_t prompt, cached, completion;
+    int64_t told; // what "begin" says is cached
 };
 
 struct talk {
@@ -243,6 +244,7 @@ static void on_end(struct answer *a, const json_t *msg) {
     a->finish = (int)r.finish;
     a->prompt = r.prompt_tokens;
     a->completion = r.completion_tokens;
+    a->cached = r.cached_tokens;
     snprintf(a->stop, sizeof a->stop, "%s", r.stop_string ? r.stop_string : "");
 }
 
@@ -252,6 +254,7 @@ static void on_message(struct talk *t, const json_t *msg) {
     struct err e, why;
     if (!strcmp(type, "begin")) {
         a->begun++;
+        a->told = json_integer_value(json_object_get(msg, "cached"));
     } else if (!strcmp(type, "tokens")) {
         on_tokens(t, json_object_get(msg, "d"));
     } else if (!strcmp(type, "end")) {
@@ -542,7 +545,7 @@ static void test_sliding_windows(void **state) {
     snprintf(o.model_path, sizeof o.model_path, "%s", windows_path);
     assert_true(start(&t, &o));
     assert_int_equal(t.info.kv.form, KV_OPAQUE);
-    assert_non_null(strstr(t.info.kv_why, "state"));
+    assert_non_null(strstr(t.info.kv_why, "window"));
     ask_nth(&t, 4, 40);
     ask_nth(&t, 7, 40);
     struct order export = {.kind = ORDER_EXPORT, .units = 4};
@@ -579,6 +582,119 @@ static void test_stray_orders(void **state) {
     assert_int_equal(stop(&t), 0);
 }
 
+// ---------------------------------------------------------------- what is kept
+// Prompts of ids that differ by 8 begin alike, and their answers are drawn alike.
+static void ask_kept(struct talk *t, int id, int n) {
+    struct sampling s = sampling_of(id);
+    ask_tokens(t, id, n, &s, 10, NULL);
+}
+
+static int64_t cached_of(struct talk *t, int id, int n) {
+    ask_kept(t, id, n);
+    wait_for_ends(t, id, 1);
+    assert_string_equal(t->answers[id].error, "");
+    assert_int_equal(t->answers[id].completion, 10);
+    return t->answers[id].cached;
+}
+
+static void ask_stats(struct talk *t) {
+    assert_int_equal(channel_send(&t->channel, json_pack("{s:s}", "t", "stats")), 0);
+    for (int before = t->reports; t->reports == before;) {
+        json_t *msg = next(t);
+        on_message(t, msg);
+        json_decref(msg);
+    }
+}
+
+static void test_kept(void **state) {
+    (void)state;
+    struct talk t, fresh;
+    struct engine_options o = options();
+    assert_true(start(&fresh, &o));
+    o.keep = 1;
+    assert_true(start(&t, &o));
+    assert_int_equal(cached_of(&t, 1, 70), 0);
+    assert_int_equal(cached_of(&t, 9, 100), 70);
+    assert_int_equal(cached_of(&t, 17, 100), 99); // the last one's logits are wanted
+    assert_int_equal(cached_of(&t, 25, 300), 100);
+    assert_int_equal(cached_of(&t, 33, 40), 39); // a part, which does not cost the rest
+    assert_int_equal(cached_of(&t, 41, 300), 299);
+    assert_int_equal(cached_of(&t, 2, 300), 0);  // another one
+    assert_int_equal(cached_of(&t, 10, 12), 11); // the whole of it but the last one
+    assert_int_equal(cached_of(&fresh, 9, 100), 0);
+    assert_int_equal(cached_of(&fresh, 17, 100), 0); // nothing is kept there
+    assert_string_equal(t.answers[9].text, fresh.answers[9].text);
+    assert_string_equal(t.answers[17].text, fresh.answers[17].text);
+    ask_stats(&t);
+    assert_int_equal(t.stats.cells_used, 0);
+    assert_true(t.stats.cells_kept >= 600);
+    assert_int_equal(channel_send(&t.channel, json_pack("{s:s}", "t", "forget")), 0);
+    ask_stats(&t);
+    assert_int_equal(t.stats.cells_kept, 0);
+    assert_int_equal(cached_of(&t, 18, 300), 0);
+    assert_int_equal(stop(&t), 0);
+    assert_int_equal(stop(&fresh), 0);
+}
+
+// What is kept is in nobody's way: neither its slots nor its cells.
+static void test_kept_gives_way(void **state) {
+    (void)state;
+    struct talk t;
+    struct engine_options o = options();
+    o.keep = 1;
+    o.parallel = 2;
+    o.kv_cells = 400;
+    assert_true(start(&t, &o));
+    assert_int_equal(cached_of(&t, 1, 100), 0);
+    assert_int_equal(cached_of(&t, 2, 100), 0);
+    assert_int_equal(cached_of(&t, 9, 120), 100);
+    assert_int_equal(cached_of(&t, 3, 100), 0); // takes the place of 2, which was used longest ago
+    assert_int_equal(cached_of(&t, 17, 120), 119);
+    assert_int_equal(cached_of(&t, 10, 100), 0);
+    assert_int_equal(cached_of(&t, 4, 380), 0); // takes the cells of all
+    ask_stats(&t);
+    assert_true(t.stats.cells_kept <= 400);
+    assert_int_equal(t.stats.preemptions, 0);
+    for (int id = 25; id < 29; id++) ask_kept(&t, id, 150);
+    wait_for_ends(&t, 25, 4);
+    for (int id = 25; id < 29; id++) assert_int_equal(t.answers[id].completion, 10);
+    assert_int_equal(stop(&t), 0);
+}
+
+// Several at once begin as a kept one does, and as each other; one is cancelled, one is held.
+static void test_kept_by_several(void **state) {
+    (void)state;
+    struct talk t;
+    struct engine_options o = options();
+    o.keep = 1;
+    assert_true(start(&t, &o));
+    assert_int_equal(cached_of(&t, 1, 200), 0);
+    for (int id = 9; id <= 33; id += 8) ask_kept(&t, id, 210);
+    cancel(&t, 17);
+    for (int id = 9; id <= 33; id += 8) wait_for_ends(&t, id, 1);
+    for (int id = 9; id <= 33; id += 8)
+        if (id != 17) assert_in_range(t.answers[id].cached, 200, 209);
+    assert_string_equal(t.answers[9].text, t.answers[33].text);
+    struct gen_request r;
+    gen_request_init(&r);
+    r.kind = PROMPT_TOKENS;
+    r.prompt = prompt_of(1, 220);
+    r.max_tokens = 5;
+    r.hold = true;
+    assert_int_equal(channel_send(&t.channel, gen_encode(41, &r)), 0);
+    gen_request_free(&r);
+    while (!t.answers[41].begun) {
+        json_t *msg = next(&t);
+        on_message(&t, msg);
+        json_decref(msg);
+    }
+    assert_in_range(t.answers[41].told, 210, 219);
+    cancel(&t, 41);
+    wait_for_ends(&t, 41, 1);
+    assert_int_equal(cached_of(&t, 49, 220), t.answers[41].told); // it was not lost
+    assert_int_equal(stop(&t), 0);
+}
+
 static void test_broken_protocol(void **state) {
     (void)state;
     struct talk t;
@@ -605,6 +721,9 @@ int main(void) {
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_sliding_windows),
         cmocka_unit_test(test_stray_orders),
+        cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_kept_gives_way),
+        cmocka_unit_test(test_kept_by_several),
         cmocka_unit_test(test_broken_protocol),
     };
     return cmocka_run_group_tests(tests, make_models, remove_models);

@@ -1,0 +1,103 @@
+// How sequences get their places: a slot, what is in the KV cache already of what they need, and room for the rest.
+#include "base/clock.h"
+#include "engine/worker/compute_internal.h"
+
+// ---------------------------------------------------------------- what is kept makes room
+bool kept_evict(struct compute *c) {
+    if (!c->kept.n) return false;
+    int32_t slot = keeper_take(&c->kept, 0);
+    llama_memory_seq_rm(c->memory, slot, -1, -1);
+    c->slots[c->n_slots++] = slot;
+    return true;
+}
+
+void kept_make_room(struct compute *c) {
+    const struct lane *lanes[LIMIT_PARALLEL];
+    int64_t needed = batch_cells(lanes, compute_lanes(c->queue, lanes));
+    while (c->kept.n && needed + keeper_cells(&c->kept) > c->stats.cells_total) kept_evict(c);
+}
+
+void kept_forget(struct compute *c) {
+    while (kept_evict(c)) continue;
+}
+
+// ---------------------------------------------------------------- what is there already
+static int32_t free_slot(struct compute *c) {
+    if (!c->n_slots) kept_evict(c);
+    return c->slots[--c->n_slots];
+}
+
+// Of sequences that are computed: the one whose rows begin as s does.
+static const struct sequence *best_running(const struct compute *c, const struct sequence *s, int32_t *shared) {
+    const struct sequence *best = NULL;
+    *shared = KEEP_LEAST;
+    for (int32_t i = 0; i < c->queue->n_running; i++) {
+        const struct sequence *one = c->queue->running[i];
+        int32_t rows = one->lane.past < one->lane.len ? one->lane.past : one->lane.len;
+        int32_t same = one == s ? 0 : keep_shared(one->tokens, rows, s->tokens, s->lane.len);
+        if (same < *shared) continue;
+        *shared = same;
+        best = one;
+    }
+    if (!best) *shared = 0;
+    return best;
+}
+
+static void copy(struct compute *c, struct sequence *s, int32_t slot, int32_t rows) {
+    s->slot = free_slot(c);
+    llama_memory_seq_cp(c->memory, slot, s->slot, 0, rows); // both have the same cells
+    s->lane.past = rows;
+}
+
+static void take_over(struct compute *c, struct sequence *s, int32_t i, int32_t rows) {
+    s->slot = keeper_take(&c->kept, i);
+    llama_memory_seq_rm(c->memory, s->slot, rows, -1);
+    s->lane.past = rows;
+}
+
+// The last token is always computed: its logits are wanted.
+static void settle(struct compute *c, struct sequence *s) {
+    int32_t shared = 0, copied = 0, most = s->lane.len - 1;
+    int32_t best = c->keeps ? keeper_best(&c->kept, s->tokens, s->lane.len, &shared) : -1;
+    const struct sequence *other = c->keeps ? best_running(c, s, &copied) : NULL;
+    bool loses = best >= 0 && c->kept.list[best].n - shared > KEEP_LOSS && c->n_slots + c->kept.n > 1;
+    if (other && copied > shared && c->n_slots + c->kept.n > 0) {
+        copy(c, s, other->slot, copied < most ? copied : most);
+    } else if (loses) {
+        keeper_touch(&c->kept, best); // so that it is not the one that gives its slot
+        copy(c, s, c->kept.list[c->kept.n - 1].slot, shared < most ? shared : most);
+    } else if (best >= 0) {
+        take_over(c, s, best, shared < most ? shared : most);
+    } else {
+        s->slot = free_slot(c);
+    }
+}
+
+// ---------------------------------------------------------------- admission
+static bool fits(const struct sequence *s, void *arg) {
+    const struct compute *c = arg;
+    const struct lane *lanes[LIMIT_PARALLEL];
+    int32_t n = compute_lanes(c->queue, lanes);
+    bool slot = c->n_slots > 0 || c->kept.n > 0;
+    return slot && batch_admits(c->stats.cells_total, batch_cells(lanes, n), n, s->lane.len);
+}
+
+static void tell_begin(struct compute *c, struct sequence *s) {
+    if (!s->begin) return;
+    if (json_object_set_new(s->begin, "cached", json_integer(s->cached))) c->lost = true;
+    member_tell(c, s->begin);
+    s->begin = NULL;
+}
+
+void compute_admit(struct compute *c) {
+    if (c->barred && c->queue->n_running) return;
+    for (struct sequence *s; (s = queue_admit(c->queue, fits, c));) {
+        settle(c, s);
+        if (s->started) continue; // it was preempted
+        s->started = clock_mono_ns();
+        s->cached = s->lane.past;
+        c->stats.requests++;
+        tell_begin(c, s);
+    }
+    kept_make_room(c);
+}

@@ -1,0 +1,65 @@
+#include "engine/worker/keep.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void keeper_close(struct keeper *k) {
+    while (k->n) keeper_take(k, k->n - 1);
+}
+
+int32_t keep_shared(const int32_t *a, int32_t n_a, const int32_t *b, int32_t n_b) {
+    int32_t i = 0;
+    while (i < n_a && i < n_b && a[i] == b[i]) i++;
+    return i;
+}
+
+int32_t keeper_best(const struct keeper *k, const int32_t *tokens, int32_t n, int32_t *shared) {
+    int32_t best = -1;
+    *shared = KEEP_LEAST;
+    for (int32_t i = 0; i < k->n; i++) {
+        int32_t same = keep_shared(k->list[i].tokens, k->list[i].n, tokens, n);
+        if (same < *shared) continue;
+        *shared = same;
+        best = i;
+    }
+    if (best < 0) *shared = 0;
+    return best;
+}
+
+int32_t keeper_take(struct keeper *k, int32_t i) {
+    int32_t slot = k->list[i].slot;
+    free(k->list[i].tokens);
+    k->n--;
+    memmove(&k->list[i], &k->list[i + 1], (size_t)(k->n - i) * sizeof *k->list);
+    return slot;
+}
+
+void keeper_touch(struct keeper *k, int32_t i) {
+    struct kept one = k->list[i];
+    memmove(&k->list[i], &k->list[i + 1], (size_t)(k->n - 1 - i) * sizeof *k->list);
+    k->list[k->n - 1] = one;
+}
+
+int32_t keeper_add(struct keeper *k, int32_t slot, int32_t *tokens, int32_t n) {
+    int32_t idle = -1;
+    for (int32_t i = 0; i < k->n; i++) {
+        const struct kept *one = &k->list[i];
+        int32_t same = keep_shared(one->tokens, one->n, tokens, n);
+        if (same == n) { // the other one holds all of it
+            keeper_touch(k, i);
+            free(tokens);
+            return slot;
+        }
+        if (same < one->n) continue;
+        idle = keeper_take(k, i); // of those that are kept, no two hold the same: there is no second one
+        break;
+    }
+    k->list[k->n++] = (struct kept){.slot = slot, .n = n, .tokens = tokens};
+    return idle;
+}
+
+int64_t keeper_cells(const struct keeper *k) {
+    int64_t cells = 0;
+    for (int32_t i = 0; i < k->n; i++) cells += k->list[i].n;
+    return cells;
+}
