@@ -1,9 +1,9 @@
 #include "serve/orders.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "serve/node.h"
 #include "serve/place.h"
 #include "serve/site.h"
+#include "serve/sitemsg.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,43 +34,29 @@ static void tell(const struct ordered *o, json_t *msg) {
     json_decref(msg);
 }
 
-static json_t *error_json(const struct err *why) { return error_encode(0, why); }
-
-static void on_opened(void *arg, const struct place_opened *p) {
-    json_t *msg = json_pack("{s:s, s:i, s:i, s:i, s:s, s:s}", "t", "site.opened", "prompt_tokens",
-                            (int)p->begin.prompt_tokens, "cached", (int)p->begin.cached_tokens, "credits",
-                            (int)p->credits, "contract", p->contract, "weights", p->weights);
-    int rc = 0;
-    if (p->begin.tokens) rc = json_object_set_new(msg, "tokens", json_ints(p->begin.tokens, p->begin.prompt_tokens));
-    if (p->begin.prompt_text) rc |= json_object_set_new(msg, "prompt_text", json_string(p->begin.prompt_text));
-    if (rc) log_error("out of memory");
-    tell(arg, msg);
-}
+static void on_opened(void *arg, const struct place_opened *p) { tell(arg, sitemsg_write_opened(p)); }
 
 static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t id) {
-    tell(arg, json_pack("{s:s, s:s%, s:i, s:i}", "t", "site.text", "text", text, len, "tokens", (int)tokens, "token",
-                        (int)id));
+    tell(arg, sitemsg_write_text(&(struct sitemsg_text){text, len, tokens, id}));
 }
 
 static void on_installed(void *arg, int32_t upto, uint64_t bytes) {
-    tell(arg, json_pack("{s:s, s:i, s:I}", "t", "site.installed", "upto", (int)upto, "bytes", (json_int_t)bytes));
+    tell(arg, sitemsg_write_installed(&(struct sitemsg_installed){upto, bytes}));
 }
 
 static void on_paused(void *arg, int32_t tokens, int32_t past) {
-    tell(arg, json_pack("{s:s, s:i, s:i}", "t", "site.paused", "tokens", (int)tokens, "past", (int)past));
+    tell(arg, sitemsg_write_paused(&(struct sitemsg_paused){tokens, past}));
 }
 
-static void on_cut(void *arg, const struct err *why) {
-    tell(arg, json_pack("{s:s, s:o}", "t", "site.broken", "error", error_json(why)));
-}
+static void on_cut(void *arg, const struct err *why) { tell(arg, sitemsg_write_error("site.broken", why)); }
 
 static void on_ended(void *arg, const struct gen_result *r) {
-    tell(arg, json_pack("{s:s, s:o}", "t", "site.ended", "result", result_encode(0, r)));
+    tell(arg, sitemsg_write_ended(r));
     ordered_free(arg);
 }
 
 static void tell_failed(const struct ordered *o, const struct err *why) {
-    tell(o, json_pack("{s:s, s:o}", "t", "site.failed", "error", error_json(why)));
+    tell(o, sitemsg_write_error("site.failed", why));
 }
 
 static void on_failed(void *arg, const struct err *why) {
@@ -79,20 +65,6 @@ static void on_failed(void *arg, const struct err *why) {
 }
 
 // ---------------------------------------------------------------- what it orders
-static int open_spec(const json_t *msg, struct place_spec *spec, struct gen_request *gen, struct err *e) {
-    json_t *request = NULL;
-    int64_t stream = 0;
-    uint64_t n;
-    *spec = (struct place_spec){.model = "", .gen = gen, .contract = "", .weights = "", .from = ""};
-    if (json_get_object(msg, "gen", &request, e) || json_get_string(msg, "model", &spec->model, e) ||
-        json_get_string(msg, "contract", &spec->contract, e) || json_get_string(msg, "weights", &spec->weights, e) ||
-        json_get_string(msg, "from", &spec->from, e) || json_get_int(msg, "stream", 0, INT64_MAX, &stream, e))
-        return -1;
-    spec->stream = (uint64_t)stream;
-    if (!request) return err_param(e, "gen", "'gen' is missing");
-    return gen_decode(request, &n, gen, e);
-}
-
 static bool may_open(const struct serve *s, const char *by, uint64_t n, struct err *e) {
     const struct ordered *one;
     size_t count = 0;
@@ -119,7 +91,7 @@ static void obey_open(struct serve *s, const struct peer *p, uint64_t n, const j
     gen_request_init(&gen);
     if (!o)
         err_set(&why, ERR_INTERNAL, "out of memory");
-    else if (may_open(s, p->id, n, &why) && !open_spec(msg, &spec, &gen, &why)) {
+    else if (may_open(s, p->id, n, &why) && !sitemsg_read_open(msg, &spec, &gen, &why)) {
         *o = refused;
         TAILQ_INSERT_TAIL(&s->ordered, o, next);
         o->place = site_open(s, &spec, &events, o, &why);
@@ -133,27 +105,16 @@ static void obey_open(struct serve *s, const struct peer *p, uint64_t n, const j
 }
 
 static int obey_start(struct ordered *o, const json_t *msg, struct err *e) {
-    int32_t *generated, n;
-    int64_t from = -1;
-    if (json_get_int(msg, "from", -1, INT32_MAX, &from, e) ||
-        json_get_ints(msg, "generated", 0, INT32_MAX, LIMIT_JSON_VALUES, &generated, &n, e))
-        return -1;
-    int rc = place_start(o->place, generated, n, (int32_t)from, e);
-    free(generated);
+    struct sitemsg_start m;
+    if (sitemsg_read_start(msg, &m, e)) return -1;
+    int rc = place_start(o->place, m.generated, m.n, m.from, e);
+    free(m.generated);
     return rc;
 }
 
 static int obey_stream(struct ordered *o, const json_t *msg, struct err *e) {
-    struct place_target to = {.node = "", .wire = ""};
-    int64_t stream = 0, first = 0, credits = 0;
-    if (json_get_string(msg, "to", &to.node, e) || json_get_string(msg, "wire", &to.wire, e) ||
-        json_get_int(msg, "stream", 0, INT64_MAX, &stream, e) || json_get_int(msg, "first", 0, INT32_MAX, &first, e) ||
-        json_get_int(msg, "credits", 0, LIMIT_KV_CREDITS, &credits, e))
-        return -1;
-    to.stream = (uint64_t)stream;
-    to.first = (int32_t)first;
-    to.credits = (int32_t)credits;
-    return place_stream(o->place, &to, e);
+    struct place_target to;
+    return sitemsg_read_stream(msg, &to, e) || place_stream(o->place, &to, e) ? -1 : 0;
 }
 
 static int obey_pause(struct ordered *o, const json_t *msg, struct err *e) {
@@ -182,20 +143,18 @@ static struct ordered *find(struct serve *s, const char *by, uint64_t n) {
 }
 
 static bool credit(struct serve *s, const json_t *msg) {
+    struct sitemsg_credit m;
     struct err why;
-    int64_t stream = -1, units = 0;
-    if (json_get_int(msg, "stream", 0, INT64_MAX, &stream, &why) ||
-        json_get_int(msg, "units", 0, LIMIT_KV_CREDITS, &units, &why))
+    if (sitemsg_read_credit(msg, &m, &why))
         log_debug("a credit that makes no sense: %s", why.msg);
     else
-        site_credit(s, (uint64_t)stream, (int32_t)units);
+        site_credit(s, m.stream, m.units);
     return true;
 }
 
 bool orders_heard(struct serve *s, const struct peer *p, const char *type, const json_t *msg) {
     if (!strcmp(type, "site.credit")) return credit(s, msg);
-    json_int_t number = json_integer_value(json_object_get(msg, "n"));
-    uint64_t n = number > 0 ? (uint64_t)number : 0;
+    uint64_t n = sitemsg_number(msg);
     struct ordered *o = find(s, p->id, n);
     if (!strcmp(type, "site.open")) {
         obey_open(s, p, n, msg);

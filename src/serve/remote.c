@@ -1,7 +1,7 @@
 #include "serve/remote.h"
-#include "base/json.h"
 #include "serve/node.h"
 #include "serve/place_ops.h"
+#include "serve/sitemsg.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -33,26 +33,19 @@ static int order(struct remote *r, json_t *msg, struct err *e) {
 
 static void order_or_forget(struct remote *r, const char *type) {
     struct err why;
-    if (!r->over && order(r, json_pack("{s:s}", "t", type), &why))
-        r->over = true; // its link is gone, and so is all of it
+    if (!r->over && order(r, sitemsg_write_plain(type), &why)) r->over = true; // its link is gone, and so is all of it
 }
 
 static int remote_start(struct place *p, const int32_t *generated, int32_t n, int32_t from, struct err *e) {
-    return order(
-        remote_of(p),
-        json_pack("{s:s, s:o, s:i}", "t", "site.start", "generated", json_ints(generated, n), "from", (int)from), e);
+    return order(remote_of(p), sitemsg_write_start(generated, n, from), e);
 }
 
 static int remote_stream(struct place *p, const struct place_target *to, struct err *e) {
-    return order(remote_of(p),
-                 json_pack("{s:s, s:s, s:I, s:i, s:i, s:s}", "t", "site.stream", "to", to->node, "stream",
-                           (json_int_t)to->stream, "first", (int)to->first, "credits", (int)to->credits, "wire",
-                           to->wire),
-                 e);
+    return order(remote_of(p), sitemsg_write_stream(to), e);
 }
 
 static int remote_pause(struct place *p, struct err *e) {
-    return order(remote_of(p), json_pack("{s:s}", "t", "site.pause"), e);
+    return order(remote_of(p), sitemsg_write_plain("site.pause"), e);
 }
 
 static void remote_cut(struct place *p) { order_or_forget(remote_of(p), "site.cut"); }
@@ -74,10 +67,7 @@ struct place *remote_open(struct serve *s, const char *node, const struct place_
     }
     *r = (struct remote){.place = {&ops, *ev, arg}, .s = s, .n = ++s->remote_n};
     snprintf(r->node, sizeof r->node, "%s", node);
-    json_t *msg = json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:I}", "t", "site.open", "model", spec->model, "gen",
-                            gen_encode(r->n, spec->gen), "contract", spec->contract, "weights", spec->weights, "from",
-                            spec->from, "stream", (json_int_t)spec->stream);
-    if (order(r, msg, e)) {
+    if (order(r, sitemsg_write_open(r->n, spec), e)) {
         free(r);
         return NULL;
     }
@@ -89,65 +79,45 @@ struct place *remote_open(struct serve *s, const char *node, const struct place_
 typedef int (*teller)(struct remote *r, const json_t *msg, struct err *e);
 
 static int told_opened(struct remote *r, const json_t *msg, struct err *e) {
-    int64_t prompt = 0, cached = 0, credits = 0;
-    int32_t *tokens = NULL, n = 0;
-    struct place_opened o = {.contract = "", .weights = ""};
-    if (json_get_int(msg, "prompt_tokens", 0, INT32_MAX, &prompt, e) ||
-        json_get_int(msg, "cached", 0, prompt, &cached, e) ||
-        json_get_int(msg, "credits", 0, LIMIT_KV_CREDITS, &credits, e) ||
-        json_get_string(msg, "prompt_text", &o.begin.prompt_text, e) ||
-        json_get_string(msg, "contract", &o.contract, e) || json_get_string(msg, "weights", &o.weights, e) ||
-        json_get_ints(msg, "tokens", 0, INT32_MAX, LIMIT_JSON_VALUES, &tokens, &n, e))
-        return -1;
-    if (tokens && n != prompt) {
-        free(tokens);
-        return err_param(e, "tokens", "'tokens' does not hold the prompt's %d tokens", (int)prompt);
-    }
-    o.begin.prompt_tokens = (int32_t)prompt;
-    o.begin.cached_tokens = (int32_t)cached;
-    o.begin.tokens = tokens;
-    o.credits = (int32_t)credits;
+    struct place_opened o;
+    int32_t *tokens;
+    if (sitemsg_read_opened(msg, &o, &tokens, e)) return -1;
     r->place.ev.opened(r->place.arg, &o);
     free(tokens);
     return 0;
 }
 
 static int told_text(struct remote *r, const json_t *msg, struct err *e) {
-    int64_t tokens = 0, id = -1;
-    const json_t *text = json_object_get(msg, "text");
-    if (json_get_int(msg, "tokens", 0, INT32_MAX, &tokens, e) || json_get_int(msg, "token", -1, INT32_MAX, &id, e))
-        return -1;
-    if (!json_is_string(text)) return err_param(e, "text", "'text' is not a string");
-    r->place.ev.text(r->place.arg, json_string_value(text), json_string_length(text), (int32_t)tokens, (int32_t)id);
+    struct sitemsg_text m;
+    if (sitemsg_read_text(msg, &m, e)) return -1;
+    r->place.ev.text(r->place.arg, m.text, m.len, m.tokens, m.id);
     return 0;
 }
 
 static int told_installed(struct remote *r, const json_t *msg, struct err *e) {
-    int64_t upto = 0, bytes = 0;
-    if (json_get_int(msg, "upto", 0, INT32_MAX, &upto, e) || json_get_int(msg, "bytes", 0, INT64_MAX, &bytes, e))
-        return -1;
-    r->place.ev.installed(r->place.arg, (int32_t)upto, (uint64_t)bytes);
+    struct sitemsg_installed m;
+    if (sitemsg_read_installed(msg, &m, e)) return -1;
+    r->place.ev.installed(r->place.arg, m.upto, m.bytes);
     return 0;
 }
 
 static int told_paused(struct remote *r, const json_t *msg, struct err *e) {
-    int64_t tokens = 0, past = 0;
-    if (json_get_int(msg, "tokens", 0, INT32_MAX, &tokens, e) || json_get_int(msg, "past", 0, INT32_MAX, &past, e))
-        return -1;
-    r->place.ev.paused(r->place.arg, (int32_t)tokens, (int32_t)past);
+    struct sitemsg_paused m;
+    if (sitemsg_read_paused(msg, &m, e)) return -1;
+    r->place.ev.paused(r->place.arg, m.tokens, m.past);
     return 0;
 }
 
 static int told_broken(struct remote *r, const json_t *msg, struct err *e) {
     struct err why;
-    if (error_decode(json_object_get(msg, "error"), &why, e)) return -1;
+    if (sitemsg_read_error(msg, &why, e)) return -1;
     r->place.ev.cut(r->place.arg, &why);
     return 0;
 }
 
 static int told_ended(struct remote *r, const json_t *msg, struct err *e) {
     struct gen_result result;
-    if (result_decode(json_object_get(msg, "result"), &result, e)) return -1;
+    if (sitemsg_read_ended(msg, &result, e)) return -1;
     r->over = true;
     r->place.ev.ended(r->place.arg, &result);
     return 0;
@@ -155,7 +125,7 @@ static int told_ended(struct remote *r, const json_t *msg, struct err *e) {
 
 static int told_failed(struct remote *r, const json_t *msg, struct err *e) {
     struct err why;
-    if (error_decode(json_object_get(msg, "error"), &why, e)) return -1;
+    if (sitemsg_read_error(msg, &why, e)) return -1;
     r->over = true;
     r->place.ev.failed(r->place.arg, &why);
     return 0;
@@ -171,10 +141,10 @@ static const struct {
 };
 
 static struct remote *find(struct serve *s, const struct peer *p, const json_t *msg) {
-    json_int_t n = json_integer_value(json_object_get(msg, "n"));
+    uint64_t n = sitemsg_number(msg);
     struct remote *r;
     TAILQ_FOREACH(r, &s->remotes, next) {
-        if (r->n == (uint64_t)n && !strcmp(r->node, p->id)) return r;
+        if (r->n == n && !strcmp(r->node, p->id)) return r;
     }
     return NULL;
 }

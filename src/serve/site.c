@@ -4,6 +4,7 @@
 #include "serve/cluster.h"
 #include "serve/node.h"
 #include "serve/place_ops.h"
+#include "serve/sitemsg.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +65,7 @@ static void grant(struct site *site) {
         site_credit(site->s, site->stream_in, 1);
         return;
     }
-    json_t *msg = json_pack("{s:s, s:I, s:i}", "t", "site.credit", "stream", (json_int_t)site->stream_in, "units", 1);
+    json_t *msg = sitemsg_write_credit(&(struct sitemsg_credit){site->stream_in, 1});
     if (!msg || node_send(site->s, site->from, msg, &why))
         log_debug("a credit could not be sent"); // the sender is gone, and the stream breaks
     json_decref(msg);

@@ -1,0 +1,453 @@
+// remote.c and orders.c against each other: a gateway's place on another node, with a link that carries JSON text and
+// sites that only write down what they are told. Hostile words are put on the link by hand.
+#include "base/buf.h"
+#include "base/json.h"
+#include "serve/node.h"
+#include "serve/orders.h"
+#include "serve/place_ops.h"
+#include "serve/remote.h"
+#include "serve/site.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { GATEWAY, NODE, STRANGER, NODES, QUEUE = 2 * ORDERS_MOST + 16, SITES = ORDERS_MOST + 8 };
+
+static const char *const ids[NODES] = {"aaaa", "bbbb", "cccc"};
+static struct serve serves[NODES];
+
+// ---------------------------------------------------------------- the link
+static struct word {
+    int from, to;
+    char *text;
+} queue[QUEUE];
+static int queued;
+static bool is_down;
+
+static void say(int from, int to, const char *text) {
+    assert_true(queued < QUEUE);
+    queue[queued++] = (struct word){from, to, strdup(text)};
+}
+
+static void deliver(const struct word *w) {
+    struct err e;
+    struct peer p = {.up = true};
+    snprintf(p.id, sizeof p.id, "%s", ids[w->from]);
+    json_t *msg = json_parse(w->text, strlen(w->text), &e);
+    const char *type = json_string_value(json_object_get(msg, "t"));
+    assert_true(orders_heard(&serves[w->to], &p, type, msg) || remote_heard(&serves[w->to], &p, type, msg));
+    json_decref(msg);
+    free(w->text);
+}
+
+static void carry(void) {
+    for (int i = 0; i < queued; i++) deliver(&queue[i]);
+    queued = 0;
+}
+
+const char *node_self(const struct serve *s) { return ids[s - serves]; }
+bool node_is_self(const struct serve *s, const char *id) { return !strcmp(id, node_self(s)); }
+
+int node_send(const struct serve *s, const char *id, const json_t *msg, struct err *e) {
+    if (is_down) return err_set(e, ERR_UNREACHABLE, "the link is down");
+    char *text = json_text(msg);
+    for (int i = 0; i < NODES; i++)
+        if (!strcmp(ids[i], id)) say((int)(s - serves), i, text);
+    free(text);
+    return 0;
+}
+
+// ---------------------------------------------------------------- sites, and what the gateway hears
+static struct site {
+    struct place place;
+    bool open;
+} sites[SITES];
+static int opened_sites;
+static struct err refusal;    // code: the next open fails
+static struct buf done, told; // on the node; at the gateway
+
+static int fake_start(struct place *p, const int32_t *generated, int32_t n, int32_t from, struct err *e) {
+    (void)p, (void)e;
+    buf_puts(&done, "start");
+    for (int32_t i = 0; i < n; i++) buf_printf(&done, " %d", (int)generated[i]);
+    buf_printf(&done, " from %d; ", (int)from);
+    return 0;
+}
+
+static int fake_stream(struct place *p, const struct place_target *to, struct err *e) {
+    (void)p;
+    buf_printf(&done, "stream %s %llu %d %d %s; ", to->node, (unsigned long long)to->stream, (int)to->first,
+               (int)to->credits, to->wire);
+    return strcmp(to->wire, "f16") ? err_set(e, ERR_INVALID, "no such wire") : 0;
+}
+
+static int fake_pause(struct place *p, struct err *e) {
+    (void)p, (void)e;
+    buf_puts(&done, "pause; ");
+    return 0;
+}
+
+static void fake_cut(struct place *p) {
+    (void)p;
+    buf_puts(&done, "cut; ");
+}
+
+static void fake_drop(struct place *p) {
+    struct site *site = (struct site *)p;
+    assert_true(site->open);
+    site->open = false;
+    buf_puts(&done, "drop; ");
+}
+
+struct place *site_open(struct serve *s, const struct place_spec *spec, const struct place_events *ev, void *arg,
+                        struct err *e) {
+    static const struct place_ops ops = {fake_start, fake_stream, fake_pause, fake_cut, fake_drop};
+    assert_ptr_equal(s, &serves[NODE]);
+    char *prompt = json_text(spec->gen->prompt);
+    buf_printf(&done, "open %s %s hold %d %s %s %s %llu; ", spec->model, prompt, spec->gen->hold, spec->contract,
+               spec->weights, spec->from, (unsigned long long)spec->stream);
+    free(prompt);
+    if (refusal.code) {
+        *e = refusal;
+        return NULL;
+    }
+    assert_true(opened_sites < SITES);
+    struct site *site = &sites[opened_sites++];
+    *site = (struct site){{&ops, *ev, arg}, true};
+    return &site->place;
+}
+
+void site_credit(struct serve *s, uint64_t stream, int32_t units) {
+    assert_ptr_equal(s, &serves[NODE]);
+    buf_printf(&done, "credit %llu %d; ", (unsigned long long)stream, (int)units);
+}
+
+static void on_opened(void *arg, const struct place_opened *o) {
+    (void)arg;
+    buf_printf(&told, "opened %d cached %d credits %d %s %s", (int)o->begin.prompt_tokens, (int)o->begin.cached_tokens,
+               (int)o->credits, o->contract, o->weights);
+    for (int32_t i = 0; o->begin.tokens && i < o->begin.prompt_tokens; i++)
+        buf_printf(&told, " %d", (int)o->begin.tokens[i]);
+    buf_puts(&told, "; ");
+}
+
+static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t id) {
+    (void)arg;
+    buf_printf(&told, "text %.*s %d %d; ", (int)len, text, (int)tokens, (int)id);
+}
+
+static void on_installed(void *arg, int32_t upto, uint64_t bytes) {
+    (void)arg;
+    buf_printf(&told, "installed %d %llu; ", (int)upto, (unsigned long long)bytes);
+}
+
+static void on_paused(void *arg, int32_t tokens, int32_t past) {
+    (void)arg;
+    buf_printf(&told, "paused %d %d; ", (int)tokens, (int)past);
+}
+
+static void on_cut(void *arg, const struct err *why) {
+    (void)arg;
+    buf_printf(&told, "cut %s; ", err_name(why->code));
+}
+
+static void on_ended(void *arg, const struct gen_result *r) {
+    (void)arg;
+    buf_printf(&told, "ended %s %d; ", finish_name(r->finish), (int)r->completion_tokens);
+}
+
+static void on_failed(void *arg, const struct err *why) {
+    (void)arg;
+    buf_printf(&told, "failed %s; ", err_name(why->code));
+}
+
+// ---------------------------------------------------------------- the tests' words
+static struct place *open_place(struct err *e) {
+    static const struct place_events events = {on_opened, on_text,  on_installed, on_paused,
+                                               on_cut,    on_ended, on_failed};
+    struct gen_request gen;
+    gen_request_init(&gen);
+    gen.kind = PROMPT_TOKENS;
+    gen.prompt = json_pack("[i,i,i]", 5, 6, 7);
+    gen.hold = true;
+    struct place_spec spec = {"m", &gen, "ab", "cd", "cccc", 99};
+    struct place *p = place_open(&serves[GATEWAY], ids[NODE], &spec, &events, NULL, e);
+    gen_request_free(&gen);
+    return p;
+}
+
+static void expect(struct buf *what, const char *wanted) {
+    assert_string_equal(buf_str(what), wanted);
+    buf_clear(what);
+}
+
+#define OPENED "open m [5,6,7] hold 1 ab cd cccc 99; "
+
+static struct place *open_well(void) {
+    struct err e;
+    struct place *p = open_place(&e);
+    assert_non_null(p);
+    carry();
+    expect(&done, OPENED);
+    return p;
+}
+
+static struct site *site_there(void) { return &sites[opened_sites - 1]; }
+
+static int setup(void **state) {
+    (void)state;
+    memset(serves, 0, sizeof serves);
+    for (int i = 0; i < NODES; i++) {
+        TAILQ_INIT(&serves[i].sites);
+        TAILQ_INIT(&serves[i].remotes);
+        TAILQ_INIT(&serves[i].ordered);
+    }
+    buf_init(&done, 1 << 20);
+    buf_init(&told, 1 << 20);
+    queued = opened_sites = 0;
+    is_down = false;
+    refusal.code = ERR_NONE;
+    return 0;
+}
+
+// Whatever a test has done: nothing stays open on the node once its link is gone.
+static int teardown(void **state) {
+    (void)state;
+    carry();
+    orders_lost(&serves[NODE], NULL);
+    for (int i = 0; i < opened_sites; i++) assert_false(sites[i].open);
+    assert_true(TAILQ_EMPTY(&serves[NODE].ordered) && TAILQ_EMPTY(&serves[GATEWAY].remotes));
+    buf_free(&done);
+    buf_free(&told);
+    return 0;
+}
+
+// ---------------------------------------------------------------- tests
+static void test_a_whole_life(void **state) {
+    (void)state;
+    struct err e;
+    const int32_t tokens[] = {5, 6, 7}, generated[] = {11, 12};
+    struct place *p = open_well();
+    const struct place_events *ev = &site_there()->place.ev;
+    void *arg = site_there()->place.arg;
+    struct place_opened o = {{3, 1, NULL, tokens}, "ab", "cd", 4};
+    struct place_target to = {"cccc", 1234567890123456789u, 3, 4, "f16"};
+    ev->opened(arg, &o);
+    assert_int_equal(place_stream(p, &to, &e), 0);
+    assert_int_equal(place_start(p, generated, 2, 64, &e), 0);
+    ev->text(arg, "\xc3\xa4", 2, 1, 9);
+    ev->installed(arg, 64, 1ull << 40);
+    carry();
+    expect(&told, "opened 3 cached 1 credits 4 ab cd 5 6 7; text \xc3\xa4 1 9; installed 64 1099511627776; ");
+    expect(&done, "stream cccc 1234567890123456789 3 4 f16; start 11 12 from 64; ");
+    assert_int_equal(place_pause(p, &e), 0);
+    place_cut(p);
+    ev->paused(arg, 1, 66);
+    err_set(&e, ERR_UNREACHABLE, "gone");
+    ev->cut(arg, &e);
+    carry();
+    expect(&told, "paused 1 66; cut unreachable; ");
+    assert_int_equal(place_start(p, NULL, 0, -1, &e), 0);
+    ev->ended(arg, &(struct gen_result){.finish = FINISH_LENGTH, .completion_tokens = 8});
+    carry(); // the node has dropped it: the last order finds nothing
+    expect(&told, "ended length 8; ");
+    expect(&done, "pause; cut; drop; ");
+    assert_int_equal(place_start(p, NULL, 0, -1, &e), -1);
+    assert_int_equal(e.code, ERR_CANCELLED);
+    place_drop(p);
+    assert_int_equal(queued, 0);
+}
+
+static void test_dropped_by_the_gateway(void **state) {
+    (void)state;
+    struct place *p = open_well();
+    site_there()->place.ev.text(site_there()->place.arg, "late", 4, 1, 9);
+    place_drop(p);
+    carry();
+    expect(&done, "drop; ");
+    expect(&told, "");
+}
+
+static void test_an_open_that_is_refused(void **state) {
+    (void)state;
+    struct err e;
+    err_set(&refusal, ERR_NOT_FOUND, "no such model");
+    struct place *p = open_place(&e);
+    assert_non_null(p);
+    carry();
+    expect(&told, "failed not_found; ");
+    place_drop(p);
+    is_down = true;
+    assert_null(open_place(&e));
+    assert_int_equal(e.code, ERR_UNREACHABLE);
+}
+
+static void test_an_order_that_fails(void **state) {
+    (void)state;
+    struct err e;
+    struct place *p = open_well();
+    struct place_target to = {"cccc", 1, 0, 4, "morse"};
+    assert_int_equal(place_stream(p, &to, &e), 0);
+    carry();
+    expect(&done, "stream cccc 1 0 4 morse; drop; ");
+    expect(&told, "failed invalid; ");
+    place_drop(p);
+}
+
+static void test_a_link_that_is_lost(void **state) {
+    (void)state;
+    struct err e;
+    struct peer gateway = {.up = false}, node = {.up = false};
+    snprintf(gateway.id, sizeof gateway.id, "%s", ids[GATEWAY]);
+    snprintf(node.id, sizeof node.id, "%s", ids[NODE]);
+    struct place *one = open_well(), *two = open_well();
+    is_down = true;
+    place_cut(two); // notices it first, and is not told again
+    err_set(&e, ERR_UNREACHABLE, "down");
+    remote_lost(&serves[GATEWAY], &node, &e);
+    orders_lost(&serves[NODE], &gateway);
+    expect(&told, "failed unreachable; ");
+    expect(&done, "drop; drop; ");
+    place_drop(one);
+    place_drop(two);
+}
+
+static void test_hostile_orders(void **state) {
+    (void)state;
+    static const char *const nonsense[] = {
+        "\"site.start\",\"generated\":[-1]", "\"site.start\",\"generated\":{}", "\"site.start\",\"from\":-2",
+        "\"site.stream\",\"credits\":-1",    "\"site.stream\",\"to\":5",        "\"site.stream\",\"stream\":-1",
+    };
+    for (size_t i = 0; i < sizeof nonsense / sizeof *nonsense; i++) {
+        char text[256];
+        struct place *p = open_well();
+        snprintf(text, sizeof text, "{\"n\":%zu,\"t\":%s}", i + 1, nonsense[i]);
+        say(GATEWAY, NODE, text);
+        carry();
+        expect(&done, "drop; ");
+        expect(&told, "failed invalid; ");
+        place_drop(p);
+    }
+    static const char *const unknown[] = {"{\"t\":\"site.start\"}",
+                                          "{\"t\":\"site.drop\",\"n\":\"1\"}",
+                                          "{\"t\":\"site.pause\",\"n\":-1}",
+                                          "{\"t\":\"site.cut\",\"n\":1e9}",
+                                          "{\"t\":\"site.credit\",\"stream\":5,\"units\":5000}",
+                                          "{\"t\":\"site.credit\"}"};
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) say(GATEWAY, NODE, unknown[i]);
+    say(GATEWAY, NODE, "{\"t\":\"site.credit\",\"stream\":5,\"units\":2}");
+    carry();
+    expect(&done, "credit 5 2; ");
+}
+
+static void test_opens_that_make_no_sense(void **state) {
+    (void)state;
+    static const char *const nonsense[] = {
+        "{\"t\":\"site.open\",\"n\":1,\"model\":\"m\"}",
+        "{\"t\":\"site.open\",\"n\":1,\"model\":7,\"gen\":{\"id\":1,\"kind\":0,\"prompt\":\"x\"}}",
+        "{\"t\":\"site.open\",\"n\":1,\"gen\":{\"id\":1,\"kind\":3,\"prompt\":\"x\"}}",
+        "{\"t\":\"site.open\",\"n\":1,\"gen\":{\"id\":1,\"kind\":0,\"prompt\":\"x\"},\"stream\":-5}",
+    };
+    int n = (int)(sizeof nonsense / sizeof *nonsense);
+    for (int i = 0; i < n; i++) say(STRANGER, NODE, nonsense[i]);
+    for (int i = 0; i < n; i++) deliver(&queue[i]);
+    assert_int_equal(queued, 2 * n); // each is answered
+    for (int i = n; i < 2 * n; i++) {
+        assert_non_null(strstr(queue[i].text, "\"site.failed\""));
+        assert_non_null(strstr(queue[i].text, "\"invalid\""));
+        deliver(&queue[i]);
+    }
+    queued = 0;
+    expect(&done, "");
+}
+
+// Members may do as they like with their own places only.
+static void test_places_of_others(void **state) {
+    (void)state;
+    struct place *p = open_well();
+    say(STRANGER, NODE, "{\"t\":\"site.drop\",\"n\":1}");
+    say(STRANGER, NODE, "{\"t\":\"site.pause\",\"n\":1}");
+    say(STRANGER, GATEWAY, "{\"t\":\"site.text\",\"n\":1,\"text\":\"lie\",\"tokens\":1,\"token\":1}");
+    say(STRANGER, GATEWAY, "{\"t\":\"site.failed\",\"n\":1,\"error\":{\"code\":\"worker\"}}");
+    carry();
+    expect(&done, "");
+    expect(&told, "");
+    place_drop(p);
+}
+
+static void test_a_node_that_lies(void **state) {
+    (void)state;
+    static const char *const lies[] = {
+        "\"site.opened\",\"prompt_tokens\":3,\"tokens\":[1,2]",
+        "\"site.opened\",\"prompt_tokens\":3,\"cached\":4",
+        "\"site.opened\",\"prompt_tokens\":-3",
+        "\"site.opened\",\"credits\":1000000",
+        "\"site.text\",\"tokens\":1",
+        "\"site.text\",\"text\":\"x\",\"tokens\":-1",
+        "\"site.installed\",\"upto\":4294967296",
+        "\"site.paused\",\"past\":\"x\"",
+        "\"site.ended\",\"result\":{\"finish\":9}",
+        "\"site.ended\"",
+        "\"site.failed\",\"error\":{\"code\":5}",
+    };
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        char text[256];
+        struct place *p = open_well();
+        snprintf(text, sizeof text, "{\"n\":%zu,\"t\":%s}", i + 1, lies[i]);
+        say(NODE, GATEWAY, text);
+        carry();
+        say(NODE, GATEWAY, text); // it is over
+        carry();
+        expect(&told, "failed invalid; ");
+        carry();
+        expect(&done, "drop; ");
+        place_drop(p);
+    }
+}
+
+static void test_most_places_of_one_peer(void **state) {
+    (void)state;
+    char text[256];
+    for (int i = 0; i <= ORDERS_MOST; i++) {
+        snprintf(text, sizeof text,
+                 "{\"t\":\"site.open\",\"n\":%d,\"model\":\"m\",\"gen\":{\"id\":1,\"kind\":0,\"prompt\":\"x\"}}",
+                 i + 1);
+        say(STRANGER, NODE, text);
+    }
+    int asked = queued;
+    for (int i = 0; i < asked; i++) deliver(&queue[i]);
+    assert_int_equal(opened_sites, ORDERS_MOST);
+    assert_int_equal(queued, asked + 1);
+    assert_non_null(strstr(queue[asked].text, "\"busy\""));
+    queue[0] = queue[asked];
+    queued = 1;
+    say(STRANGER, NODE, "{\"t\":\"site.drop\",\"n\":3}");
+    carry();
+    snprintf(text, sizeof text,
+             "{\"t\":\"site.open\",\"n\":4,\"model\":\"m\",\"gen\":{\"id\":1,\"kind\":0,\"prompt\":\"x\"}}");
+    say(STRANGER, NODE, text);
+    carry(); // a number that is taken
+    assert_int_equal(opened_sites, ORDERS_MOST);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_whole_life, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_dropped_by_the_gateway, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_open_that_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_order_that_fails, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_link_that_is_lost, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_hostile_orders, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_opens_that_make_no_sense, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_places_of_others, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_node_that_lies, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_most_places_of_one_peer, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
