@@ -619,8 +619,9 @@ static void test_kept(void **state) {
     assert_int_equal(cached_of(&t, 25, 300), 100);
     assert_int_equal(cached_of(&t, 33, 40), 39); // a part, which does not cost the rest
     assert_int_equal(cached_of(&t, 41, 300), 299);
-    assert_int_equal(cached_of(&t, 2, 300), 0);  // another one
-    assert_int_equal(cached_of(&t, 10, 12), 11); // the whole of it but the last one
+    assert_int_equal(cached_of(&t, 2, 300), 0); // another one
+    assert_int_equal(cached_of(&t, 10, 16), 15);
+    assert_int_equal(cached_of(&t, 26, 15), 0); // too little to count
     assert_int_equal(cached_of(&fresh, 9, 100), 0);
     assert_int_equal(cached_of(&fresh, 17, 100), 0); // nothing is kept there
     assert_string_equal(t.answers[9].text, fresh.answers[9].text);
