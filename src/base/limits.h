@@ -40,6 +40,7 @@
 #define LIMIT_KV_ROWS             1024u        // rows of a unit
 #define LIMIT_KV_HEAD             4096u        // bytes of each part of a sequence's state that is not rows
 #define LIMIT_KV_SLOT             (256u << 20) // bytes of a unit
+#define LIMIT_KV_STATE            (1u << 30)   // bytes of a whole state (KV_OPAQUE)
 #define LIMIT_KV_SLOTS            1024u        // units that may arrive at one worker at the same time
 #define LIMIT_KV_BLOCKS           4096u        // pieces of units that may leave one worker at the same time
 #define LIMIT_KV_UNITS            256u         // units of one sequence that have begun to leave

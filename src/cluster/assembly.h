@@ -12,7 +12,7 @@
 #include "net/frame.h"
 #include <stdbool.h>
 
-enum { ASSEMBLY_GRAIN = 64 };
+enum { ASSEMBLY_GRAIN = KV_GRAIN };
 
 struct assembly;
 

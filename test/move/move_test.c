@@ -425,6 +425,16 @@ static int start_recall(void **state) {
     *state = &shared;
     return 0;
 }
+static int start_recurrent(void **state) {
+    pair_start(&shared, "recurrent", "f16");
+    *state = &shared;
+    return 0;
+}
+static int start_windows(void **state) {
+    pair_start(&shared, "windows", "f16");
+    *state = &shared;
+    return 0;
+}
 static int stop_pair(void **state) {
     pair_stop(*state);
     return 0;
@@ -522,6 +532,14 @@ int main(int argc, char **argv) {
     const struct CMUnitTest q8[] = {cmocka_unit_test(test_every_length), cmocka_unit_test(test_there_and_back)};
     const struct CMUnitTest recall[] = {cmocka_unit_test(test_recall), cmocka_unit_test(test_together),
                                         cmocka_unit_test(test_scattered_cells)};
+    const struct CMUnitTest whole[] = {
+        cmocka_unit_test(test_every_length),     cmocka_unit_test(test_long),
+        cmocka_unit_test(test_rows_of_the_past), cmocka_unit_test(test_without_rows),
+        cmocka_unit_test(test_there_and_back),   cmocka_unit_test(test_ends),
+    };
+    if (cmocka_run_group_tests(whole, start_recurrent, stop_pair) ||
+        cmocka_run_group_tests(whole, start_windows, stop_pair))
+        return 1;
     return cmocka_run_group_tests(random, start_random, stop_pair) + cmocka_run_group_tests(q8, start_q8, stop_pair) +
            cmocka_run_group_tests(recall, start_recall, stop_pair);
 }

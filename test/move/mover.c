@@ -66,6 +66,30 @@ static void give_block(struct mover *m, int32_t block) {
         MUST(engine_give_blocks(m->home, engine_arena(m->home), &block, 1));
 }
 
+static void cut_stream(struct mover *m) {
+    m->cut = true;
+    MUST(engine_export(m->home, m->home_id, -1, 0, &must_why));
+}
+
+// A piece of a state that travels whole.
+static void on_piece(struct mover *m, const struct kv_rows *r) {
+    const struct arena *from = engine_arena(m->home);
+    size_t left = (size_t)(r->count - r->first),
+           bytes = left < arena_block_bytes(from) ? left : arena_block_bytes(from);
+    if (r->first != m->state_bytes || !m->n_idle) die("a piece out of order, or without a credit", NULL);
+    int32_t slot = m->idle_slots[m->n_idle - 1];
+    memcpy((unsigned char *)arena_slot(engine_arena(m->away), slot) + r->first, arena_block(from, r->block), bytes);
+    m->state_bytes += (int32_t)bytes;
+    give_block(m, r->block);
+    if (m->plan.rows == ROWS_HALF) {
+        cut_stream(m);
+    } else if (m->state_bytes == r->count) {
+        m->n_idle--;
+        m->installed = INT32_MAX;
+        MUST(engine_install(m->away, m->away_id, slot, 0, r->count, &must_why));
+    }
+}
+
 static void on_rows(void *arg, const struct kv_rows *r) {
     struct mover *m = arg;
     struct engine_status s;
@@ -73,6 +97,10 @@ static void on_rows(void *arg, const struct kv_rows *r) {
     m->rows_seen++;
     if (m->cut) {
         give_block(m, r->block);
+        return;
+    }
+    if (shape->form == KV_OPAQUE) {
+        on_piece(m, r);
         return;
     }
     int32_t i = unit_of(m, r, shape);
@@ -83,11 +111,6 @@ static void on_rows(void *arg, const struct kv_rows *r) {
     if (--m->units[i].left < 0) die("rows told twice", NULL);
     give_block(m, r->block);
     install_ready(m);
-}
-
-static void cut_stream(struct mover *m) {
-    m->cut = true;
-    MUST(engine_export(m->home, m->home_id, -1, 0, &must_why));
 }
 
 static void on_installed(void *arg, int32_t upto, int32_t slot) {

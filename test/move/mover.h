@@ -43,6 +43,7 @@ struct mover {
     } units[MOVER_UNITS];
     int32_t n_units, installed, slots[MOVER_UNITS], n_slots, idle_slots[MOVER_UNITS], n_idle;
     int32_t kept[MOVER_BLOCKS], n_kept; // blocks kept back
+    int32_t state_bytes;                // of a state that travels whole, as far as it has come
     int32_t past;                       // as the pause told
     bool paused, back_paused, cut;
     int rows_seen, units_installed; // for tests to look at
