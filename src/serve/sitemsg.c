@@ -9,7 +9,7 @@ uint64_t sitemsg_number(const json_t *msg) {
     return n > 0 ? (uint64_t)n : 0;
 }
 
-static int get_int32(const json_t *msg, const char *name, int32_t min, int32_t *out, struct err *e) {
+static int get_whole(const json_t *msg, const char *name, int32_t min, int32_t *out, struct err *e) {
     int64_t v = *out;
     if (json_get_int(msg, name, min, INT32_MAX, &v, e)) return -1;
     *out = (int32_t)v;
@@ -56,7 +56,7 @@ json_t *sitemsg_write_start(const int32_t *generated, int32_t n, int32_t from) {
 
 int sitemsg_read_start(const json_t *msg, struct sitemsg_start *m, struct err *e) {
     *m = (struct sitemsg_start){.from = -1};
-    if (get_int32(msg, "from", -1, &m->from, e)) return -1;
+    if (get_whole(msg, "from", -1, &m->from, e)) return -1;
     return json_get_ints(msg, "generated", 0, INT32_MAX, LIMIT_JSON_VALUES, &m->generated, &m->n, e);
 }
 
@@ -68,7 +68,7 @@ json_t *sitemsg_write_stream(const struct place_target *to) {
 int sitemsg_read_stream(const json_t *msg, struct place_target *to, struct err *e) {
     *to = (struct place_target){.node = "", .wire = ""};
     return json_get_string(msg, "to", &to->node, e) || json_get_string(msg, "wire", &to->wire, e) ||
-                   get_uint64(msg, "stream", &to->stream, e) || get_int32(msg, "first", 0, &to->first, e) ||
+                   get_uint64(msg, "stream", &to->stream, e) || get_whole(msg, "first", 0, &to->first, e) ||
                    get_credits(msg, "credits", &to->credits, e)
                ? -1
                : 0;
@@ -95,7 +95,7 @@ int sitemsg_read_opened(const json_t *msg, struct place_opened *o, int32_t **tok
     int64_t cached = 0;
     *tokens = NULL;
     *o = (struct place_opened){.contract = "", .weights = ""};
-    if (get_int32(msg, "prompt_tokens", 0, &b->prompt_tokens, e) ||
+    if (get_whole(msg, "prompt_tokens", 0, &b->prompt_tokens, e) ||
         json_get_int(msg, "cached", 0, b->prompt_tokens, &cached, e) || get_credits(msg, "credits", &o->credits, e) ||
         json_get_string(msg, "prompt_text", &b->prompt_text, e) || json_get_string(msg, "contract", &o->contract, e) ||
         json_get_string(msg, "weights", &o->weights, e) ||
@@ -118,7 +118,7 @@ int sitemsg_read_text(const json_t *msg, struct sitemsg_text *m, struct err *e) 
     const json_t *text = json_object_get(msg, "text");
     *m = (struct sitemsg_text){.text = json_string_value(text), .len = json_string_length(text), .id = -1};
     if (!m->text) return err_param(e, "text", "'text' is not a string");
-    return get_int32(msg, "tokens", 0, &m->tokens, e) || get_int32(msg, "token", -1, &m->id, e) ? -1 : 0;
+    return get_whole(msg, "tokens", 0, &m->tokens, e) || get_whole(msg, "token", -1, &m->id, e) ? -1 : 0;
 }
 
 json_t *sitemsg_write_installed(const struct sitemsg_installed *m) {
@@ -127,7 +127,7 @@ json_t *sitemsg_write_installed(const struct sitemsg_installed *m) {
 
 int sitemsg_read_installed(const json_t *msg, struct sitemsg_installed *m, struct err *e) {
     *m = (struct sitemsg_installed){.upto = 0};
-    return get_int32(msg, "upto", 0, &m->upto, e) || get_uint64(msg, "bytes", &m->bytes, e) ? -1 : 0;
+    return get_whole(msg, "upto", 0, &m->upto, e) || get_uint64(msg, "bytes", &m->bytes, e) ? -1 : 0;
 }
 
 json_t *sitemsg_write_paused(const struct sitemsg_paused *m) {
@@ -136,7 +136,7 @@ json_t *sitemsg_write_paused(const struct sitemsg_paused *m) {
 
 int sitemsg_read_paused(const json_t *msg, struct sitemsg_paused *m, struct err *e) {
     *m = (struct sitemsg_paused){.tokens = 0};
-    return get_int32(msg, "tokens", 0, &m->tokens, e) || get_int32(msg, "past", 0, &m->past, e) ? -1 : 0;
+    return get_whole(msg, "tokens", 0, &m->tokens, e) || get_whole(msg, "past", 0, &m->past, e) ? -1 : 0;
 }
 
 json_t *sitemsg_write_error(const char *type, const struct err *why) {
