@@ -77,8 +77,11 @@ static json_t *own_member(const struct answer *a, const struct answer_figures *f
     json_t *timings = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "queue_ms", ms(f->queue_ns), "prefill_ms",
                                 ms(f->prefill_ns), "decode_ms", ms(f->decode_ns), "ttft_ms", ms(f->ttft_ns), "tpot_ms",
                                 ms(f->tpot_ns), "total_ms", ms(f->total_ns));
-    return json_pack("{s:s, s:o, s:I, s:i, s:i}", "model", a->model, "timings", timings, "seed", (json_int_t)a->seed,
-                     "prompt_tokens", (int)f->prompt_tokens, "completion_tokens", (int)f->completion_tokens);
+    json_t *own =
+        json_pack("{s:s, s:o, s:I, s:i, s:i}", "model", a->model, "timings", timings, "seed", (json_int_t)a->seed,
+                  "prompt_tokens", (int)f->prompt_tokens, "completion_tokens", (int)f->completion_tokens);
+    if (f->trace) json_object_set_new(own, "trace", trace_json(f->trace));
+    return own;
 }
 
 // A stream's last choice, without text.

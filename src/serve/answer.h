@@ -8,6 +8,7 @@
 #include "base/id.h"
 #include "engine/request.h"
 #include "serve/api.h"
+#include "serve/trace.h"
 
 struct answer {
     enum api_kind kind;
@@ -25,6 +26,7 @@ struct answer_figures {
     enum finish finish;
     int32_t prompt_tokens, cached_tokens, completion_tokens;
     uint64_t queue_ns, prefill_ns, decode_ns, ttft_ns, tpot_ns, total_ns;
+    const struct trace *trace; // what happened when, or NULL
 };
 
 // The name is the loaded model's. Free with answer_free, also after a failure.

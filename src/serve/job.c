@@ -116,7 +116,12 @@ static struct answer_figures figures_of(const struct job *j, const struct gen_re
                                .prefill_ns = r->prefill_ns,
                                .decode_ns = r->decode_ns,
                                .ttft_ns = first - j->started_ns,
-                               .total_ns = now - j->started_ns};
+                               .total_ns = now - j->started_ns,
+                               .trace = course_trace(j->course)};
+    if (f.trace->n_nodes > 1) { // r tells of the place that ended only
+        f.prefill_ns = trace_prefill_ns(f.trace);
+        f.decode_ns = last - first;
+    }
     if (r->completion_tokens > 1) f.tpot_ns = (last - first) / (uint64_t)(r->completion_tokens - 1);
     return f;
 }

@@ -1,5 +1,6 @@
 #include "serve/trace.h"
 
+#include <stdio.h>
 #include <string.h>
 
 const char *trace_event_name(enum trace_event e) {
@@ -26,6 +27,25 @@ void trace_add(struct trace *t, uint64_t now_ns, int place, enum trace_event eve
         t->entries[t->n++] = entry;
     else if (event != TRACE_INSTALLED || last->event == TRACE_INSTALLED)
         *last = entry; // the end is worth more than what came just before it
+}
+
+static const struct trace_entry *first_of(const struct trace *t, enum trace_event event) {
+    for (int i = 0; i < t->n; i++)
+        if (t->entries[i].event == event) return &t->entries[i];
+    return NULL;
+}
+
+uint64_t trace_prefill_ns(const struct trace *t) {
+    const struct trace_entry *start = first_of(t, TRACE_STARTED), *token = first_of(t, TRACE_TOKEN);
+    return start && token && token->ns > start->ns ? token->ns - start->ns : 0;
+}
+
+int trace_node(struct trace *t, const char *name) {
+    for (int i = 0; i < t->n_nodes; i++)
+        if (!strcmp(t->nodes[i], name)) return i;
+    int i = t->n_nodes < TRACE_PLACES ? t->n_nodes++ : TRACE_PLACES - 1;
+    snprintf(t->nodes[i], sizeof t->nodes[i], "%s", name);
+    return i;
 }
 
 static json_t *entry_json(const struct trace_entry *e) {

@@ -18,7 +18,7 @@ enum trace_event {
     TRACE_ENDED, // value: tokens generated
 };
 
-enum { TRACE_PLACES = 2, TRACE_MOST = 256 };
+enum { TRACE_PLACES = 8, TRACE_MOST = 256 };
 
 struct trace_entry {
     uint64_t ns; // since the job's start
@@ -30,7 +30,7 @@ struct trace_entry {
 struct trace {
     char id[ID_SIZE]; // of the answer
     char model[LIMIT_MODEL_NAME + 1];
-    char nodes[TRACE_PLACES][64]; // names; the first is the prefill node
+    char nodes[TRACE_PLACES][64]; // names; the first is the prefill node, later ones are those it moved to
     int n_nodes;
     uint64_t start_ns; // clock_mono_ns
     int64_t start_wall_ns;
@@ -42,5 +42,7 @@ struct trace {
 
 void trace_begin(struct trace *t, uint64_t now_ns, uint64_t wall_ns);
 void trace_add(struct trace *t, uint64_t now_ns, int place, enum trace_event event, int64_t value);
-json_t *trace_json(const struct trace *t); // a new reference; NULL when out of memory
+uint64_t trace_prefill_ns(const struct trace *t); // from the first start to the first token; 0 where there is none
+int trace_node(struct trace *t, const char *name); // its number; the last one serves for those beyond TRACE_PLACES
+json_t *trace_json(const struct trace *t);        // a new reference; NULL when out of memory
 const char *trace_event_name(enum trace_event e);
