@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """usage: handoff_test.py NEBULUS MODELS_DIR [TEST...]
 
-One request over two real nodes on loopback: the prompt is read on one, the answer is written on the other, and the bytes are those of
-one node alone. And what goes wrong on the way: a node or a worker that dies or freezes at any moment costs the client nothing.
+One request over two real nodes on loopback: the prompt is read on one, the answer is written on the other, and the bytes are
+those of one node alone. And what goes wrong on the way: a node or a worker that dies or freezes at any moment costs the client nothing.
 """
 import contextlib
 import json
@@ -170,8 +170,8 @@ def test_chat_and_usage():
 def test_command_line():
     with two_nodes() as (a, b):
         alone = a.cli("run", RANDOM, "Tell me.", "--temperature", "0", "--max-tokens", "16")
-        both = a.cli("run", RANDOM, "Tell me.", "--temperature", "0", "--max-tokens", "16", "--prefill", "prime", "--decode", "edge",
-                     "--handover", "wait")
+        both = a.cli("run", RANDOM, "Tell me.", "--temperature", "0", "--max-tokens", "16", "--prefill", "prime",
+                     "--decode", "edge", "--handover", "wait")
         check(alone == both, f"{alone!r} {both!r}")
         shown = a.cli("trace")
         check("prime" in shown and "edge" in shown and "installed" not in shown and "KV rows" in shown, shown)

@@ -3,9 +3,10 @@
 
     handoff.py BUILD_DIR [--quick] [--rates 0.1,0.25,1,10,0] [--prompts 512,2048,8192] [--rounds N]
 
-Modes: `local` (the prefill node alone), `naive` (prefill, then transfer, then decode), `wait` (rows stream while the prompt is read;
-the prefill node stops after its first token), `zero-stall` (it goes on until the decode node has caught up). A rate of 0 is loopback.
-hidden = 1 - (transfer that is waited for / transfer alone); the transfer alone is that of `naive`. The last line is one JSON object.
+Modes: `local` (the prefill node alone), `naive` (prefill, then transfer, then decode), `wait` (rows stream while the prompt is
+read; the prefill node stops after its first token), `zero-stall` (it goes on until the decode node has caught up). A rate of 0 is
+an unshaped link. hidden = 1 - (transfer that is waited for / transfer alone); the transfer alone is that of `naive`. The last line
+is one JSON object.
 """
 import argparse
 import contextlib
