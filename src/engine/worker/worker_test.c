@@ -264,7 +264,7 @@ static void on_message(struct talk *t, const json_t *msg) {
         a->ends++;
         snprintf(a->error, sizeof a->error, "%s", err_name(why.code));
         snprintf(a->msg, sizeof a->msg, "%.255s", why.msg);
-    } else {
+    } else if (strcmp(type, "paused")) {
         assert_string_equal(type, "stats");
         assert_int_equal(stats_decode(msg, &t->stats, &e), 0);
         t->reports++;
@@ -570,6 +570,7 @@ static void test_stray_orders(void **state) {
         assert_int_equal(channel_send(&t.channel, order_encode(20, &orders[i])), 0); // there is no such sequence
         ask_nth(&t, 1 + i, 400);
     }
+    assert_int_equal(channel_send(&t.channel, order_encode(3, &orders[0])), 0);
     channel_send(&t.channel, json_pack("{s:s, s:[i,i]}", "t", "blocks", "free", 0, -7));
     channel_send(&t.channel, json_pack("{s:s, s:I, s:i, s:i}", "t", "arena", "bytes", (json_int_t)1 << 20, "blocks", 4,
                                        "block_bytes", 1000)); // descriptor 4 is no memory
@@ -630,8 +631,8 @@ static void test_kept(void **state) {
     assert_int_equal(t.stats.cells_used, 0);
     assert_true(t.stats.cells_kept >= 600);
     assert_int_equal(channel_send(&t.channel, json_pack("{s:s}", "t", "forget")), 0);
-    ask_stats(&t);
-    assert_int_equal(t.stats.cells_kept, 0);
+    do ask_stats(&t); // the first answer may be that to an earlier question
+    while (t.stats.cells_kept);
     assert_int_equal(cached_of(&t, 18, 300), 0);
     assert_int_equal(stop(&t), 0);
     assert_int_equal(stop(&fresh), 0);
