@@ -2,7 +2,8 @@
 """usage: handoff_test.py NEBULUS MODELS_DIR [TEST...]
 
 One request over two real nodes on loopback: the prompt is read on one, the answer is written on the other, and the bytes are
-those of one node alone. And what goes wrong on the way: a node or a worker that dies or freezes at any moment costs the client nothing.
+those of one node alone. And what goes wrong on the way: a node or a worker that dies or freezes at any moment costs the client
+nothing.
 """
 import contextlib
 import json
@@ -297,6 +298,67 @@ def test_gateway_killed():
         end_process(a.process, signal.SIGKILL)
         wait_until("nothing is left open", lambda: b.model()["stats"]["cells_used"] == 0)
         stream.close()
+
+
+# ---- drain
+def still_on(gateway, node, to=""):
+    answer = gateway.request("POST", "/nebulus/v1/drain", {"node": node, "to": to})
+    check(answer.status == 200 and not answer.json["refused"], f"{answer.status} {answer.body}")
+    return answer.json["left"]
+
+
+def drain(gateway, node, to=""):
+    wait_until(f"nothing runs on {node}", lambda: not still_on(gateway, node, to))
+
+
+def test_drain_back_and_forth():
+    with two_nodes() as (a, b):
+        for where in ((None, None), ("prime", "edge"), ("edge", "edge")):
+            for sampling in ({}, {"temperature": 0.9, "seed": 3}):
+                prompt = prompt_of(300)
+                alone = a.ask(prompt, max_tokens=600, ignore_eos=True, **sampling).read().text
+                stream = a.ask(prompt, *where, max_tokens=600, ignore_eos=True, **sampling).first_text()
+                for node, to in (("prime", "edge"), ("edge", "prime")) * 3:
+                    drain(a, node, to)
+                    for _ in range(10):
+                        next(iter(stream))
+                stream.read()
+                check(stream.error is None and stream.text == alone, f"{where}: {stream.error} {stream.text!r} is not {alone!r}")
+                started = [one["place"] for one in a.trace()["events"] if one["event"] == "token"]
+                check(len(started) >= 6 and {0, 1} <= set(started), f"{where}: {json.dumps(a.trace())}")
+        for node in (a, b):
+            wait_until("nothing is left open", lambda node=node: node.model()["stats"]["cells_used"] == 0)
+
+
+def test_drain_command():
+    with two_nodes() as (a, b):
+        check(json.loads(a.cli("drain", "edge", "--json"))["moved"] == 0, "there was nothing to move")
+        prompts = [prompt_of(100 + 50 * i, seed=4) for i in range(3)]
+        alone = [a.ask(p, max_tokens=400, ignore_eos=True).read().text for p in prompts]
+        streams = [a.ask(p, max_tokens=400, ignore_eos=True).first_text() for p in prompts]
+        untouched = b.ask(prompts[0], max_tokens=400, ignore_eos=True).first_text()
+        told = json.loads(a.cli("drain", "prime", "--json"))
+        check(told["node"] == "prime" and told["moved"] >= 3, f"{told}")
+        for stream, text in zip(streams + [untouched], alone + alone[:1]):
+            stream.read()
+            check(stream.error is None and stream.text == text, f"{stream.error} {stream.text!r} is not {text!r}")
+        check(b.trace()["nodes"] == ["edge"], "a job of the other daemon was touched")
+
+
+def test_drain_refusals():
+    with two_nodes() as (a, b):
+        for body, status, word in (({"node": "prime", "to": "prime"}, 400, "another node"), ({"node": "nobody"}, 404, "nobody"),
+                                   ({"to": 5}, 400, "to")):
+            answer = a.request("POST", "/nebulus/v1/drain", body)
+            check(answer.status == status and word in answer.error["message"], f"{body}: {answer.status} {answer.body}")
+        end_process(b.process, signal.SIGKILL)
+        wait_until("it is seen", lambda: not a.sees("edge"))
+        prompt = prompt_of(100)
+        alone = a.ask(prompt, **LONG).read().text
+        stream = a.ask(prompt, **LONG).first_text()
+        answer = a.request("POST", "/nebulus/v1/drain", {"node": "prime"})
+        check(answer.json["refused"] == 1 and "no other node" in answer.json["why"], f"{answer.body}")
+        check(stream.read().text == alone, f"{stream.error} {stream.text!r}")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@
     handoff.py BUILD_DIR [--quick] [--rates 0.1,0.25,1,10,0] [--prompts 512,2048,8192] [--rounds N]
 
 Modes: `local` (the prefill node alone), `naive` (prefill, then transfer, then decode), `wait` (rows stream while the prompt is
-read; the prefill node stops after its first token), `zero-stall` (it goes on until the decode node has caught up). A rate of 0 is
-an unshaped link. hidden = 1 - (transfer that is waited for / transfer alone); the transfer alone is that of `naive`. The last line
-is one JSON object.
+read; the prefill node stops after its first token), `zero-stall` (it goes on until the decode node has caught up). A rate of 0
+is an unshaped link. hidden = 1 - (transfer that is waited for / transfer alone); the transfer alone is that of `naive`. The last
+line is one JSON object.
 """
 import argparse
 import contextlib
@@ -80,8 +80,9 @@ class Node:
         with open(os.path.join(home, "log"), "wb") as log:
             started.append(subprocess.Popen(
                 [*self.at, "taskset", "-c", str(core), program, "serve", "--name", name, "--api", "127.0.0.1:0", "--cluster",
-                 f"{address}:{port}", "--model", model, "--threads", "1", "--ctx", "10240", "--kv-cells", "12288", "--kv-wire",
-                 wire, "--ready-fd", str(write)], pass_fds=[write], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+                 f"{address}:{port}", "--model", model, "--threads", "1", "--ctx", "10240", "--kv-cells", "12288",
+                 "--keep", "0", "--kv-wire", wire, "--ready-fd", str(write)], pass_fds=[write], env=self.env, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log))
         os.close(write)
         with os.fdopen(read) as f:
             self.port = int(f.readline())
@@ -100,10 +101,10 @@ def pair(a, b, address):
     for node in (a, b):
         node.cli("load", MODEL_NAME)
     for _ in range(200):
-        if all(one.get("up") for one in json.loads(a.cli("nodes", "--json"))["nodes"] if not one.get("self")):
+        if all(one["state"] in ("up", "self") for one in json.loads(a.cli("nodes", "--json"))["nodes"]):
             return
         time.sleep(0.05)
-    raise SystemExit("handoff: the nodes do not see each other")
+    raise SystemExit(f"handoff: the nodes do not see each other: {a.cli('nodes', '--json')}")
 
 
 MODEL_NAME = "handoff"
@@ -200,8 +201,8 @@ def case(a, rate, wire, length, rounds):
         "same_bytes": length not in texts,
     }
     print(f"{rate or 'loopback':>8} {wire:>5} {length:>6}  prefill {ttft['local']:7.3f} s  transfer {alone or 0:7.3f} s  "
-          f"TTFT x{figures['ttft_ratio']:.3f}  total: local {total['local']:.2f} naive {total['naive']:.2f} wait {total['wait']:.2f} "
-          f"zero-stall {total['zero-stall']:.2f} s  hidden {figures['hidden']}  longest gap {worst * 1000:.1f} ms (TPOT {tpot * 1000:.1f})",
+          f"TTFT x{figures['ttft_ratio']:.3f}  total: " + " ".join(f"{m} {total[m]:.2f}" for m in MODES) +
+          f" s  hidden {figures['hidden']}  longest gap {worst * 1000:.1f} ms (TPOT {tpot * 1000:.1f})",
           flush=True)
     return figures
 
