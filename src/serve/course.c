@@ -12,6 +12,7 @@
 struct seat {
     struct course *course;
     int index;
+    int shown_as; // the node's number in the trace
     char node[NODE_ID];
     struct place *place;
     uint64_t stream; // under which it expects rows
@@ -29,12 +30,16 @@ struct course {
     char model[LIMIT_MODEL_NAME + 1];
     char contract[65], weights[65]; // of the first place that opened: the other must have the same
     char wire[8];
-    bool single; // one place only
+    bool single;       // one place only
+    struct seat *goal; // it was moved there, and that one has not spoken yet; NULL = none
+    struct err astray; // why the latest move has failed, until that was told
+    uint64_t opens;    // ever ordered
     struct seat seats[FLOW_PLACES];
     struct event *timer;
     struct trace trace;
     int depth; // calls of the flow under way: they may order the course's end
     bool freed;
+    TAILQ_ENTRY(course) next;
 };
 
 // ---------------------------------------------------------------- the flow may end the course it belongs to
@@ -43,6 +48,7 @@ static void enter(struct course *c) { c->depth++; }
 static void leave(struct course *c) {
     if (--c->depth || !c->freed) return;
     flow_free(c->flow); // drops what is open
+    TAILQ_REMOVE(&c->s->courses, c, next);
     if (c->timer) event_free(c->timer);
     gen_request_free(&c->gen);
     free(c);
@@ -60,7 +66,17 @@ struct trace *course_trace(struct course *c) {
 }
 
 static void note(struct seat *seat, enum trace_event event, int64_t value) {
-    trace_add(&seat->course->trace, clock_mono_ns(), seat->index, event, value);
+    trace_add(&seat->course->trace, clock_mono_ns(), seat->shown_as, event, value);
+}
+
+static const char *name_of(const struct seat *seat) { return seat->course->trace.nodes[seat->shown_as]; }
+
+// A move has come to an end; why: it failed.
+static void arrive(struct seat *seat, const struct err *why) {
+    struct course *c = seat->course;
+    if (c->goal != seat) return;
+    c->goal = NULL;
+    if (why) c->astray = *why;
 }
 
 // ---------------------------------------------------------------- what the places tell
@@ -82,6 +98,7 @@ static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int
     struct seat *seat = arg;
     struct course *c = seat->course;
     if (!seat->spoken) note(seat, TRACE_TOKEN, tokens);
+    arrive(seat, NULL);
     seat->spoken = true;
     enter(c);
     flow_text(c->flow, seat->index, text, len, tokens, id);
@@ -110,7 +127,7 @@ static void on_paused(void *arg, int32_t tokens, int32_t past) {
 static void on_cut(void *arg, const struct err *why) {
     struct seat *seat = arg;
     struct course *c = seat->course;
-    log_info("'%s': the KV stream of %s ended early: %s", c->model, c->trace.nodes[seat->index], why->msg);
+    log_info("'%s': the KV stream of %s ended early: %s", c->model, name_of(seat), why->msg);
     note(seat, TRACE_CUT, 0);
     enter(c);
     flow_cut(c->flow, c->single ? seat->index : 1 - seat->index, why);
@@ -136,8 +153,9 @@ static void on_ended(void *arg, const struct gen_result *r) {
 static void on_failed(void *arg, const struct err *why) {
     struct seat *seat = arg;
     struct course *c = seat->course;
-    log_info("'%s': %s is done without: %s", c->model, c->trace.nodes[seat->index], why->msg);
+    log_info("'%s': %s is done without: %s", c->model, name_of(seat), why->msg);
     note(seat, TRACE_FAILED, 0);
+    arrive(seat, why);
     struct err reason = *why;
     vacate(seat);
     enter(c);
@@ -159,6 +177,7 @@ static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int so
                                                on_cut,    on_ended, on_failed};
     struct course *c = io;
     struct seat *seat = &c->seats[place];
+    c->opens++;
     struct gen_request gen = c->gen; // borrows all of it
     json_t *tokens = n ? json_ints(prompt, n) : NULL;
     if (n) {
@@ -214,8 +233,8 @@ static int io_pause(void *io, int place, struct err *e) {
 
 static void io_drop(void *io, int place) {
     struct course *c = io;
-    place_drop(c->seats[place].place);
-    c->seats[place].place = NULL;
+    vacate(&c->seats[place]);
+    arrive(&c->seats[place], NULL);
 }
 
 static void io_timer(void *io, long ms) {
@@ -247,6 +266,12 @@ static void io_fail(void *io, const struct err *why) {
 }
 
 // ---------------------------------------------------------------- the beginning
+static int add_node(struct course *c, const char *id) {
+    char name[sizeof *c->trace.nodes];
+    node_name(c->s, id, name, sizeof name);
+    return trace_node(&c->trace, name);
+}
+
 static void seats_init(struct course *c, const struct course_spec *spec) {
     const char *nodes[FLOW_PLACES] = {spec->prefill, spec->decode};
     c->single = !strcmp(spec->prefill, spec->decode);
@@ -255,8 +280,7 @@ static void seats_init(struct course *c, const struct course_spec *spec) {
         c->seats[i].index = i;
         snprintf(c->seats[i].node, sizeof c->seats[i].node, "%s", nodes[i]);
         if (i && c->single) continue;
-        node_name(c->s, nodes[i], c->trace.nodes[i], sizeof c->trace.nodes[i]);
-        c->trace.n_nodes++;
+        c->seats[i].shown_as = add_node(c, nodes[i]);
     }
 }
 
@@ -270,6 +294,7 @@ struct course *course_start(struct serve *s, const struct course_spec *spec, str
         return NULL;
     }
     *c = (struct course){.s = s, .ev = *ev, .arg = arg, .gen = *gen};
+    TAILQ_INSERT_TAIL(&s->courses, c, next);
     snprintf(c->model, sizeof c->model, "%s", spec->model);
     memcpy(c->wire, spec->wire, sizeof c->wire);
     trace_begin(&c->trace, clock_mono_ns(), clock_wall_ns());
@@ -287,4 +312,47 @@ struct course *course_start(struct serve *s, const struct course_spec *spec, str
     }
     gen_request_init(gen);
     return c;
+}
+
+// ---------------------------------------------------------------- moving
+struct course *course_next(const struct serve *s, const struct course *after) {
+    return after ? TAILQ_NEXT(after, next) : TAILQ_FIRST(&s->courses);
+}
+
+const char *course_model(const struct course *c) { return c->model; }
+
+const char *course_node(const struct course *c) {
+    int place = flow_speaker(c->flow);
+    return place < 0 ? "" : c->seats[place].node;
+}
+
+static int move_to(struct course *c, struct seat *seat, const char *node, struct err *e) {
+    struct seat was = *seat;
+    uint64_t opens = c->opens;
+    snprintf(seat->node, sizeof seat->node, "%s", node);
+    seat->shown_as = add_node(c, node);
+    int rc = flow_move(c->flow, seat->index, e);
+    if (c->opens == opens) { // nothing was asked of the other node
+        memcpy(seat->node, was.node, sizeof seat->node);
+        seat->shown_as = was.shown_as;
+    } else
+        c->single = false;
+    if (!rc) c->goal = seat;
+    return rc;
+}
+
+int course_move(struct course *c, const char *node, struct err *e) {
+    int speaker = flow_speaker(c->flow);
+    if (c->astray.code) {
+        *e = c->astray;
+        c->astray.code = ERR_NONE;
+        return -1;
+    }
+    if (speaker < 0) return err_set(e, ERR_BUSY, "nothing of the job runs at the moment");
+    if (c->goal) return err_set(e, ERR_BUSY, "the job is moving already");
+    if (!strcmp(c->seats[speaker].node, node)) return err_set(e, ERR_INVALID, "the job is at that node already");
+    enter(c);
+    int rc = move_to(c, &c->seats[1 - speaker], node, e);
+    leave(c);
+    return rc;
 }

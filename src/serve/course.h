@@ -27,3 +27,14 @@ struct course *course_start(struct serve *s, const struct course_spec *spec, str
                             const struct course_events *ev, void *arg, struct err *e) MUST_USE;
 void course_free(struct course *c); // stops what is being computed; NULL is fine
 struct trace *course_trace(struct course *c);
+
+struct course *course_next(const struct serve *s, const struct course *after); // NULL begins, and ends, the round
+
+// The node whose words the client gets, "" = none at the moment. Borrowed until the loop goes on.
+const char *course_node(const struct course *c);
+const char *course_model(const struct course *c);
+
+// Moves the running job to another node with the same model, which goes on with the next token; the node that is left
+// is done without once the other has spoken. Should the other fail first, the job stays where it is, and the next call
+// tells of it, once. ERR_BUSY: not now, as nothing runs yet, or it is moving already.
+int course_move(struct course *c, const char *node, struct err *e) MUST_USE;

@@ -283,6 +283,8 @@ static int learn(struct flow *f, const struct gen_begin *b) {
     return 0;
 }
 
+void flow_whole(struct flow *f) { f->zero_stall = false; }
+
 void flow_opened(struct flow *f, int place, const struct gen_begin *b) {
     struct seat *s = seat_at(f, place);
     if (!s || s->state != SEAT_OPENING) return;

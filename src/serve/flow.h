@@ -61,13 +61,17 @@ struct flow_io {
 struct flow_plan {
     int prefill, decode; // places; the same one: no stream
     bool late;           // rows travel after the pause, not before: what others do, to compare with; zero_stall off
-    bool zero_stall;     // must be off where a model's state travels whole (KV_OPAQUE): it travels after a pause
+    bool zero_stall;     // off where a model's state travels whole, see flow_whole
 };
 
 // Begins with opening the prefill place. NULL: out of memory, or it failed at once and nothing else can be done (then
 // the client is told nothing).
 struct flow *flow_new(const struct flow_plan *p, const struct flow_io *io, void *arg, struct err *e) MUST_USE;
 void flow_free(struct flow *f); // drops what is open, tells the client nothing; NULL is fine
+
+// What the model's sequences remember travels as a whole (KV_OPAQUE), after a pause: zero_stall is off from now on. To
+// be told before flow_opened, each time is fine.
+void flow_whole(struct flow *f);
 
 // ---- what has happened. After an end or fail was ordered, all of these are ignored; f stays until flow_free.
 void flow_opened(struct flow *f, int place, const struct gen_begin *b); // tokens and cached_tokens are set

@@ -15,18 +15,25 @@ static bool peer_has(const struct serve *s, const struct peer *p, const char *mo
     return false;
 }
 
+// The first peer that is up and has the model, but not `left`; NULL: none.
+static const struct peer *holder(const struct serve *s, const char *model, const char *left) {
+    const struct peers *peers = cluster_peers(s->cluster);
+    for (const struct peer *p = peers && model[0] ? peers_next(peers, NULL) : NULL; p; p = peers_next(peers, p))
+        if (p->up && strcmp(p->id, left) != 0 && peer_has(s, p, model)) return p;
+    return NULL;
+}
+
 // The node that gets what was not wished for; `name` becomes the model's whole name.
 static int default_node(struct serve *s, const char *model, char *name, char out[NODE_ID], struct err *e) {
     struct err why = {.code = ERR_NONE};
     const struct model *here = models_get(s->models, model, &why);
-    const struct peers *peers = cluster_peers(s->cluster);
+    const struct peer *p = here ? NULL : holder(s, model, "");
     if (here) {
         snprintf(name, LIMIT_MODEL_NAME + 1, "%s", here->name);
         snprintf(out, NODE_ID, "%s", node_self(s));
         return 0;
     }
-    for (const struct peer *p = peers ? peers_next(peers, NULL) : NULL; p && model[0]; p = peers_next(peers, p)) {
-        if (!p->up || !peer_has(s, p, model)) continue;
+    if (p) {
         snprintf(out, NODE_ID, "%s", p->id);
         return 0;
     }
@@ -56,5 +63,16 @@ int placement_choose(struct serve *s, const char *model, const struct placement_
     if (default_node(s, model, name, node, e)) return -1;
     if (!wish->prefill) snprintf(out->prefill, NODE_ID, "%s", node);
     if (!wish->decode) snprintf(out->decode, NODE_ID, "%s", node);
+    return 0;
+}
+
+int placement_other(struct serve *s, const char *model, const char *left, char out[NODE_ID], struct err *e) {
+    const struct peer *p = NULL;
+    if (!node_is_self(s, left) && models_find(s->models, model))
+        snprintf(out, NODE_ID, "%s", node_self(s));
+    else if ((p = holder(s, model, left)))
+        snprintf(out, NODE_ID, "%s", p->id);
+    else
+        return err_set(e, ERR_NOT_FOUND, "no other node that can be reached has '%s': see `nebulus nodes`", model);
     return 0;
 }

@@ -17,3 +17,6 @@ struct placement_wish {
 // those that are down, and as models_get does.
 int placement_choose(struct serve *s, const char *model, const struct placement_wish *wish, char *name,
                      struct course_spec *out, struct err *e) MUST_USE;
+
+// A node that is up and has the model, another one than `left`: ERR_NOT_FOUND where there is none.
+int placement_other(struct serve *s, const char *model, const char *left, char out[NODE_ID], struct err *e) MUST_USE;

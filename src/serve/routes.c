@@ -2,6 +2,7 @@
 #include "base/address.h"
 #include "net/http_json.h"
 #include "serve/cluster_routes.h"
+#include "serve/drain.h"
 #include "serve/job.h"
 #include "serve/load.h"
 #include "serve/status.h"
@@ -23,6 +24,7 @@ static const struct route {
     {"GET", "/nebulus/v1/traces/", traces_show},
     {"POST", "/nebulus/v1/load", load_start},
     {"POST", "/nebulus/v1/stop", status_stop},
+    {"POST", "/nebulus/v1/drain", drain_start},
     {"GET", "/health", status_health},
     {"GET", "/metrics", status_metrics},
     {"GET", "/nebulus/v1/nodes", cluster_show_nodes},

@@ -6,6 +6,7 @@
 int serve_init(struct serve *s, struct err *e) {
     memset(s, 0, sizeof *s);
     metrics_init(&s->metrics);
+    TAILQ_INIT(&s->courses);
     TAILQ_INIT(&s->sites);
     TAILQ_INIT(&s->remotes);
     TAILQ_INIT(&s->ordered);

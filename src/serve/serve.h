@@ -17,6 +17,7 @@ struct serve {
     struct cluster *cluster;
     struct metrics metrics;
     struct traces *traces;
+    TAILQ_HEAD(, course) courses;  // of the jobs that this daemon took
     TAILQ_HEAD(, site) sites;      // of this node's models
     TAILQ_HEAD(, remote) remotes;  // of jobs that this daemon took, on other nodes
     TAILQ_HEAD(, ordered) ordered; // by other nodes

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { INFLOW_SLOTS = 4 }; // units that are assembled or installed at the same time
+enum { INFLOW_SLOTS = 4 }; // units that are assembled or installed at the same time; a whole state is one
 
 struct site {
     struct place place;
@@ -22,6 +22,7 @@ struct site {
     uint64_t stream_in;
     struct inflow *in;
     uint64_t bytes_in;
+    bool whole; // they are a state
     // rows that go out
     uint64_t stream_out;
     struct outflow *out;
@@ -59,6 +60,15 @@ static void on_inflow_failed(void *arg, const struct err *why) {
     site->place.ev.cut(site->place.arg, why);
 }
 
+static int32_t slots_of(const struct kv_shape *s) { return s->form == KV_OPAQUE ? 1 : INFLOW_SLOTS; }
+
+// Whether what its sequences remember can come to this node, or leave it.
+static int check_moves(const struct site *site, const struct worker_info *info, struct err *e) {
+    if (engine_arena(site->model->engine)) return 0;
+    return err_set(e, ERR_INVALID, "a sequence of '%s' cannot move to this node or from it: %s", site->model->name,
+                   info->kv_why[0] ? info->kv_why : "no memory is shared with its worker, see kv_buffer");
+}
+
 static void grant(struct site *site) {
     struct err why;
     if (node_is_self(site->s, site->from)) {
@@ -78,7 +88,7 @@ static void on_installed(void *arg, int32_t upto, int32_t slot) {
         inflow_installed(site->in, slot);
         inflow_figures(site->in, &figures);
         site->bytes_in = figures.bytes;
-        grant(site);
+        if (!site->whole) grant(site);
     }
     site->place.ev.installed(site->place.arg, upto, site->bytes_in);
 }
@@ -90,11 +100,11 @@ static int expect(struct site *site, const struct worker_info *info, int32_t fir
                                .shape = info->kv,
                                .first = first,
                                .last = info->ctx,
-                               .n_slots = INFLOW_SLOTS,
+                               .n_slots = slots_of(&info->kv),
                                .arena = engine_arena(site->model->engine)};
     memcpy(spec.from, site->from, sizeof spec.from);
-    if (!spec.arena || info->kv.form != KV_ROWS)
-        return err_set(e, ERR_INVALID, "the KV cache of '%s' cannot be streamed to this node", site->model->name);
+    if (check_moves(site, info, e)) return -1;
+    if (info->kv.form == KV_OPAQUE) spec.first = 0;
     site->in = inflow_open(cluster_transfers(site->s->cluster), &spec, &events, site, e);
     return site->in ? 0 : -1;
 }
@@ -122,7 +132,7 @@ static void on_rows(void *arg, const struct kv_rows *r) {
 static enum kv_dtype wire_of(const struct serve *s, const struct place_target *to, const struct kv_shape *shape) {
     enum kv_dtype wire = shape->dtype;
     const char *wish = to->wire[0] ? to->wire : s->settings.kv_wire;
-    if (kv_dtype_of(wish, &wire)) wire = shape->dtype;
+    if (kv_dtype_of(wish, &wire) || shape->form == KV_OPAQUE) wire = shape->dtype; // a state travels as it is
     return wire;
 }
 
@@ -136,8 +146,7 @@ static int site_stream(struct place *p, const struct place_target *to, struct er
                                 .wire = wire_of(site->s, to, &status.info.kv),
                                 .arena = engine_arena(site->model->engine)};
     if (!site->id) return err_set(e, ERR_CANCELLED, "the request has ended");
-    if (!spec.arena || spec.shape.form != KV_ROWS)
-        return err_set(e, ERR_INVALID, "the KV cache of '%s' cannot be streamed from this node", site->model->name);
+    if (check_moves(site, &status.info, e)) return -1;
     snprintf(spec.to, sizeof spec.to, "%s", to->node);
     place_cut(p);
     site->out = outflow_open(cluster_transfers(site->s->cluster), &spec, &events, site, e);
@@ -188,8 +197,12 @@ static void on_begin(void *arg, const struct gen_begin *b) {
         fail(site, &why);
         return;
     }
-    struct place_opened o = {
-        .begin = *b, .contract = info->contract, .weights = info->weights, .credits = site->in ? INFLOW_SLOTS : 0};
+    site->whole = info->kv.form == KV_OPAQUE;
+    struct place_opened o = {.begin = *b,
+                             .contract = info->contract,
+                             .weights = info->weights,
+                             .credits = site->in ? slots_of(&info->kv) : 0,
+                             .whole = site->whole};
     site->place.ev.opened(site->place.arg, &o);
 }
 

@@ -42,7 +42,7 @@ struct trace {
 
 void trace_begin(struct trace *t, uint64_t now_ns, uint64_t wall_ns);
 void trace_add(struct trace *t, uint64_t now_ns, int place, enum trace_event event, int64_t value);
-uint64_t trace_prefill_ns(const struct trace *t); // from the first start to the first token; 0 where there is none
+uint64_t trace_prefill_ns(const struct trace *t);  // from the first start to the first token; 0 where there is none
 int trace_node(struct trace *t, const char *name); // its number; the last one serves for those beyond TRACE_PLACES
-json_t *trace_json(const struct trace *t);        // a new reference; NULL when out of memory
+json_t *trace_json(const struct trace *t);         // a new reference; NULL when out of memory
 const char *trace_event_name(enum trace_event e);

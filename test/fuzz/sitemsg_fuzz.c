@@ -22,8 +22,8 @@ static bool refused(int rc, const struct err *e) {
 static json_t *carried(json_t *wire) {
     struct buf b;
     struct err e;
-    json_t *got;
-    size_t used;
+    json_t *got = NULL;
+    size_t used = 0;
     buf_init(&b, LIMIT_PEER_MESSAGE);
     must(wire && !frame_append(&b, wire) && frame_take(b.data, b.len, b.len, &got, &used, &e) == 1 && used == b.len);
     json_decref(wire);
