@@ -84,6 +84,7 @@ static void on_opened(void *arg, const struct place_opened *o) {
     struct seat *seat = arg;
     struct course *c = seat->course;
     seat->credits = o->credits;
+    if (o->whole) flow_whole(c->flow);
     if (!c->contract[0]) {
         snprintf(c->contract, sizeof c->contract, "%s", o->contract);
         snprintf(c->weights, sizeof c->weights, "%s", o->weights);

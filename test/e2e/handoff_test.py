@@ -18,7 +18,7 @@ import tempfile
 from harness import Daemon, Stream, check, end_process, free_port, in_parallel, run_tests, started, wait_until
 
 NEBULUS, MODELS = sys.argv[1:3]
-RECALL, RANDOM = (os.path.join(MODELS, name) for name in ("recall.gguf", "handoff.gguf"))
+RECALL, RANDOM, STATE = (os.path.join(MODELS, name) for name in ("recall.gguf", "handoff.gguf", "handoff_state.gguf"))
 CHUNK = 64
 SETTINGS = {"ctx": 2048, "kv_cells": 8192, "parallel": 6, "threads": 1, "chunk": CHUNK}
 
@@ -144,6 +144,33 @@ def test_recall_goes_on_verbatim():
 def test_cache_of_eight_bits():
     with two_nodes(kv_type="q8_0") as (a, b):
         same_bytes(a, b, (CHUNK + 1, 300))
+
+
+def test_state_that_travels_whole():
+    with two_nodes(STATE) as (a, b):
+        kv = a.model()["info"]["kv"]
+        check(kv["form"] == "opaque" and kv["state"] > 1 << 20, f"{kv}")
+        same_bytes(a, b, (1, CHUNK + 1, 500))
+
+
+def test_state_that_does_not_fit():
+    with two_nodes(STATE, kv_buffer=1) as (a, b):
+        prompt = prompt_of(100)
+        alone = a.ask(prompt, **LONG).read().text
+        both = a.ask(prompt, "prime", "edge", **LONG).read()
+        check(both.error is None and both.text == alone, f"{both.error} {both.text!r}")
+        check(not events(a.trace(), "installed", 1), json.dumps(a.trace()))
+        check("kv_buffer" in b.log(), "nobody says why")
+
+
+def test_state_and_nodes_killed():
+    for moment, victim in (("first", 1), ("decode", 1), ("decode", 0)):
+        with two_nodes(STATE) as nodes:
+            gateway = nodes[1 - victim]
+            disturb(*nodes, gateway, lambda a, b, victim=victim: kill((a, b)[victim]), moment, 200)
+    with two_nodes(STATE) as (a, b):
+        for node, moment in ((a, "prefill"), (b, "decode")):
+            disturb(a, b, a, lambda a, b, node=node: kill_worker(node), moment, 200)
 
 
 def test_many_jobs_both_ways():
