@@ -1,0 +1,201 @@
+// Where jobs go, with models and peers that the test makes up.
+#include "serve/node.h"
+#include "serve/placement.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { PEERS = 3 };
+
+static struct peer others[PEERS] = {
+    {.id = "bbbb", .name = "b"}, {.id = "cccc", .name = "c"}, {.id = "dddd", .name = "d"}};
+static const char *models_of[PEERS]; // the one that each holds
+static const char *here;             // the one that this node holds
+static json_t *told;                 // what cluster_models_of lent last
+static struct serve s;
+
+// ---------------------------------------------------------------- the world
+static struct model *local(const char *name) {
+    static struct model m;
+    if (!here || (name[0] && strcmp(name, here) != 0)) return NULL;
+    snprintf(m.name, sizeof m.name, "%s", here);
+    return &m;
+}
+
+struct model *models_get(struct models *m, const char *name, struct err *e) {
+    assert_null(m);
+    struct model *one = local(name);
+    if (!one) err_set(e, ERR_NOT_FOUND, "no such model");
+    return one;
+}
+
+struct model *models_find(const struct models *m, const char *name) {
+    assert_null(m);
+    return local(name);
+}
+
+struct peers *cluster_peers(const struct cluster *c) {
+    assert_null(c);
+    return (struct peers *)others; // only peers_next looks at it
+}
+
+const struct peer *peers_next(const struct peers *p, const struct peer *after) {
+    (void)p;
+    const struct peer *next = after ? after + 1 : others;
+    return next < others + PEERS ? next : NULL;
+}
+
+const json_t *cluster_models_of(const struct cluster *c, const struct peer *p) {
+    const char *model = models_of[p - others];
+    assert_null(c);
+    json_decref(told);
+    told = model ? json_pack("[{s:i}, {s:s, s:s}]", "name", 5, "name", model, "state", "ready") : NULL;
+    return told;
+}
+
+const char *node_self(const struct serve *serve) {
+    (void)serve;
+    return "aaaa";
+}
+bool node_is_self(const struct serve *serve, const char *id) { return !strcmp(id, node_self(serve)); }
+
+int node_find(const struct serve *serve, const char *header, const char *wish, char out[NODE_ID], struct err *e) {
+    (void)serve;
+    if (strlen(wish) != 1 || wish[0] > 'd') return err_param(e, header, "no such node");
+    snprintf(out, NODE_ID, "%c%c%c%c", *wish, *wish, *wish, *wish);
+    return 0;
+}
+
+// ---------------------------------------------------------------- tests
+static int setup(void **state) {
+    (void)state;
+    for (int i = 0; i < PEERS; i++) {
+        others[i].up = true;
+        models_of[i] = NULL;
+    }
+    here = NULL;
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    json_decref(told);
+    told = NULL;
+    return 0;
+}
+
+static char name[LIMIT_MODEL_NAME + 1];
+static struct course_spec spec;
+static struct err why;
+
+static int choose(const char *model, const char *prefill, const char *decode) {
+    return placement_choose(&s, model, &(struct placement_wish){.prefill = prefill, .decode = decode}, name, &spec,
+                            &why);
+}
+
+static void expect(const char *prefill, const char *decode, const char *model) {
+    assert_string_equal(spec.prefill, prefill);
+    assert_string_equal(spec.decode, decode);
+    assert_string_equal(spec.model, model);
+    assert_ptr_equal(spec.model, name);
+}
+
+static void test_here_first(void **state) {
+    (void)state;
+    here = models_of[0] = "m";
+    assert_int_equal(choose("m", NULL, NULL), 0);
+    expect("aaaa", "aaaa", "m");
+    assert_int_equal(choose("", NULL, NULL), 0); // the only one gets its name
+    expect("aaaa", "aaaa", "m");
+    assert_true(spec.zero_stall && !spec.late && !spec.wire[0]);
+}
+
+static void test_else_the_first_that_is_up(void **state) {
+    (void)state;
+    models_of[0] = models_of[2] = "m";
+    models_of[1] = "other";
+    assert_int_equal(choose("m", NULL, NULL), 0);
+    expect("bbbb", "bbbb", "m");
+    others[0].up = false;
+    assert_int_equal(choose("m", NULL, NULL), 0);
+    expect("dddd", "dddd", "m");
+    others[2].up = false;
+    assert_int_equal(choose("m", NULL, NULL), -1);
+    assert_int_equal(why.code, ERR_NOT_FOUND);
+    assert_int_equal(choose("", NULL, NULL), -1); // no name: not for others to guess
+}
+
+static void test_wishes(void **state) {
+    (void)state;
+    here = "m";
+    assert_int_equal(choose("m", "b", "c"), 0);
+    expect("bbbb", "cccc", "m");
+    assert_int_equal(choose("m", "b", NULL), 0);
+    expect("bbbb", "aaaa", "m");
+    assert_int_equal(choose("m", NULL, "b"), 0);
+    expect("aaaa", "bbbb", "m");
+    assert_int_equal(choose("", "b", "c"), 0); // the name is needed at both
+    expect("bbbb", "cccc", "m");
+    here = NULL;
+    assert_int_equal(choose("m", "b", "c"), 0);
+    assert_int_equal(choose("m", "x", "c"), -1);
+    assert_string_equal(why.param, "x-nebulus-prefill");
+    assert_int_equal(choose("m", "b", "x"), -1);
+    assert_string_equal(why.param, "x-nebulus-decode");
+    assert_int_equal(choose("m", "b", NULL), -1);
+}
+
+static void test_how(void **state) {
+    (void)state;
+    static const struct {
+        const char *word;
+        bool zero_stall, late;
+    } ways[] = {{"zero-stall", true, false}, {"wait", false, false}, {"after", false, true}};
+    struct placement_wish wish = {.wire = "q8_0"};
+    here = "m";
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        wish.handover = ways[i].word;
+        assert_int_equal(placement_choose(&s, "m", &wish, name, &spec, &why), 0);
+        assert_true(spec.zero_stall == ways[i].zero_stall && spec.late == ways[i].late);
+        assert_string_equal(spec.wire, "q8_0");
+    }
+    wish.handover = "later";
+    assert_int_equal(placement_choose(&s, "m", &wish, name, &spec, &why), -1);
+    assert_string_equal(why.param, "x-nebulus-handover");
+    wish = (struct placement_wish){.wire = "q8_0q8_0q8_0"};
+    assert_int_equal(placement_choose(&s, "m", &wish, name, &spec, &why), -1);
+    assert_string_equal(why.param, "x-nebulus-wire");
+}
+
+static void test_another_node(void **state) {
+    (void)state;
+    char out[NODE_ID];
+    here = models_of[0] = models_of[1] = "m";
+    assert_int_equal(placement_other(&s, "m", "aaaa", out, &why), 0);
+    assert_string_equal(out, "bbbb");
+    assert_int_equal(placement_other(&s, "m", "bbbb", out, &why), 0);
+    assert_string_equal(out, "aaaa");
+    here = NULL;
+    assert_int_equal(placement_other(&s, "m", "bbbb", out, &why), 0);
+    assert_string_equal(out, "cccc");
+    others[1].up = false;
+    assert_int_equal(placement_other(&s, "m", "bbbb", out, &why), -1);
+    assert_int_equal(why.code, ERR_NOT_FOUND);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_here_first, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_else_the_first_that_is_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_wishes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_how, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_another_node, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,97 @@
+// What a trace keeps when more happens than it holds, and its JSON.
+#include "serve/trace.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct trace t;
+
+static int setup(void **state) {
+    (void)state;
+    trace_begin(&t, 1000, 1700000000000000000ull);
+    return 0;
+}
+
+static void test_events_in_order(void **state) {
+    (void)state;
+    json_t *v;
+    trace_add(&t, 1000, trace_node(&t, "prime"), TRACE_OPENED, 7);
+    trace_add(&t, 2501000, trace_node(&t, "edge"), TRACE_STARTED, 0);
+    trace_add(&t, 3501000, 1, TRACE_TOKEN, 1);
+    snprintf(t.id, sizeof t.id, "cmpl-1");
+    snprintf(t.model, sizeof t.model, "m");
+    t.kv_bytes = 1ull << 40;
+    assert_non_null(v = trace_json(&t));
+    json_t *wanted =
+        json_pack("{s:s, s:s, s:I, s:[s,s], s:i, s:i, s:I, s:[{s:f,s:i,s:s,s:i},{s:f,s:i,s:s,s:i},{s:f,s:i,s:s,s:i}]}",
+                  "id", "cmpl-1", "model", "m", "began_ms", (json_int_t)1700000000000, "nodes", "prime", "edge",
+                  "prompt_tokens", 0, "completion_tokens", 0, "kv_bytes", (json_int_t)1 << 40, "events", "ms", 0.0,
+                  "place", 0, "event", "opened", "value", 7, "ms", 2.5, "place", 1, "event", "started", "value", 0,
+                  "ms", 3.5, "place", 1, "event", "token", "value", 1);
+    assert_non_null(wanted);
+    assert_true(json_equal(v, wanted));
+    assert_int_equal(trace_prefill_ns(&t), 1000000);
+    json_decref(wanted);
+    json_decref(v);
+}
+
+static void test_every_event_has_a_name(void **state) {
+    (void)state;
+    for (int e = TRACE_OPENED; e <= TRACE_ENDED; e++) assert_non_null(trace_event_name((enum trace_event)e));
+}
+
+static void test_prefill_without_a_token(void **state) {
+    (void)state;
+    assert_int_equal(trace_prefill_ns(&t), 0);
+    trace_add(&t, 2000, 0, TRACE_STARTED, 0);
+    assert_int_equal(trace_prefill_ns(&t), 0);
+}
+
+// The end stays visible, whatever came before it.
+static void test_more_than_it_holds(void **state) {
+    (void)state;
+    for (int i = 0; i < TRACE_MOST; i++) trace_add(&t, 1001 + (uint64_t)i, 1, TRACE_INSTALLED, i);
+    assert_int_equal(t.n, TRACE_MOST);
+    trace_add(&t, 5000, 1, TRACE_INSTALLED, 999); // the newest installation replaces the one before
+    assert_int_equal(t.n, TRACE_MOST);
+    assert_int_equal(t.entries[TRACE_MOST - 1].value, 999);
+    trace_add(&t, 6000, 1, TRACE_ENDED, 40);
+    assert_int_equal(t.entries[TRACE_MOST - 1].event, TRACE_ENDED);
+    trace_add(&t, 7000, 1, TRACE_INSTALLED, 1000);
+    assert_int_equal(t.entries[TRACE_MOST - 1].event, TRACE_ENDED);
+    assert_int_equal(t.entries[TRACE_MOST - 2].value, TRACE_MOST - 2);
+}
+
+static void test_nodes(void **state) {
+    (void)state;
+    char name[16], longer[2 * sizeof t.nodes[0]];
+    assert_int_equal(trace_node(&t, "a"), 0);
+    assert_int_equal(trace_node(&t, "b"), 1);
+    assert_int_equal(trace_node(&t, "a"), 0);
+    for (int i = 2; i < TRACE_PLACES + 3; i++) {
+        snprintf(name, sizeof name, "n%d", i);
+        assert_int_equal(trace_node(&t, name), i < TRACE_PLACES ? i : TRACE_PLACES - 1);
+    }
+    assert_int_equal(t.n_nodes, TRACE_PLACES);
+    assert_string_equal(t.nodes[TRACE_PLACES - 1], name); // the newest
+    memset(longer, 'x', sizeof longer - 1);
+    longer[sizeof longer - 1] = '\0';
+    assert_int_equal(strlen(t.nodes[trace_node(&t, longer)]), sizeof t.nodes[0] - 1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_events_in_order, setup),
+        cmocka_unit_test_setup(test_every_event_has_a_name, setup),
+        cmocka_unit_test_setup(test_prefill_without_a_token, setup),
+        cmocka_unit_test_setup(test_more_than_it_holds, setup),
+        cmocka_unit_test_setup(test_nodes, setup),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
