@@ -19,6 +19,7 @@ struct seat {
     int32_t credits; // units it grants for them
     bool held;       // opened with `hold`
     bool spoken;     // since it was started
+    uint64_t bytes;  // of rows that came to it
 };
 
 struct course {
@@ -109,7 +110,8 @@ static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int
 static void on_installed(void *arg, int32_t upto, uint64_t bytes) {
     struct seat *seat = arg;
     struct course *c = seat->course;
-    c->trace.kv_bytes = bytes;
+    c->trace.kv_bytes += bytes > seat->bytes ? bytes - seat->bytes : 0;
+    seat->bytes = bytes;
     note(seat, TRACE_INSTALLED, upto);
     enter(c);
     flow_installed(c->flow, seat->index, upto);
@@ -190,6 +192,7 @@ static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int so
     gen.hold = seat->held = !c->single || n;
     seat->stream = source >= 0 ? id_seed() >> 1 : 0;
     seat->spoken = false;
+    seat->bytes = 0;
     struct place_spec spec = {.model = c->model,
                               .gen = &gen,
                               .contract = c->contract,
@@ -210,6 +213,7 @@ static int io_stream(void *io, int from, int to, int32_t first, struct err *e) {
     struct place_target target = {
         .node = seat->node, .stream = seat->stream, .first = first, .credits = seat->credits, .wire = c->wire};
     note(seat, TRACE_STREAM, first);
+    if (!target.credits) return err_set(e, ERR_INVALID, "that node cannot take rows");
     return place_stream(c->seats[from].place, &target, e);
 }
 

@@ -1,6 +1,6 @@
 // Two seats, of which one speaks. A hand-over has a target: the seat that is to speak next, and a source: the seat
 // whose rows travel to the other one. Every change ends in go_on, which looks at what is left and orders what the
-// speaker needs.
+// speaker needs. A fetch is the way back, before the prompt is read: rows from the target to the speaker.
 #include "serve/flow.h"
 #include "base/buf.h"
 
@@ -37,6 +37,8 @@ struct flow {
     bool zero_stall, late;
     struct seat seats[FLOW_PLACES];
     struct seat *speaker, *target, *source; // NULL = none
+    struct seat *first;                     // that told of the prompt; valid once begun
+    struct seat *fetched;                   // whose rows travel to the speaker; NULL = nobody's
     enum wait wait;                         // what the timer is set for
     struct buf prompt, generated;           // int32_t each
     int32_t n_prompt, cached;               // valid once begun
@@ -94,6 +96,11 @@ static void stop_waiting(struct flow *f, enum wait wait) {
     if (f->wait == wait) set_timer(f, WAIT_NONE, 0);
 }
 
+static void end_fetch(struct flow *f) {
+    if (is_open(f->fetched)) f->io.cut(f->arg, f->fetched->place);
+    f->fetched = NULL;
+}
+
 static void end_stream(struct flow *f) {
     if (is_open(f->source)) f->io.cut(f->arg, f->source->place);
     f->source = NULL;
@@ -102,7 +109,9 @@ static void end_stream(struct flow *f) {
 // Nobody speaks, or soon nobody will, until rows have arrived: for how long?
 static void watch_rows(struct flow *f) {
     struct seat *s = f->speaker;
-    if (lacks_rows(s) || (s->state == SEAT_PAUSING && f->target))
+    if (lacks_rows(s) && f->fetched)
+        set_timer(f, WAIT_ROWS, FLOW_FETCH_MS);
+    else if (lacks_rows(s) || (s->state == SEAT_PAUSING && f->target))
         set_timer(f, WAIT_ROWS, FLOW_ROWS_MS);
     else
         stop_waiting(f, WAIT_ROWS);
@@ -111,6 +120,7 @@ static void watch_rows(struct flow *f) {
 // Gives up a seat that is well.
 static void let_go(struct flow *f, struct seat *s, enum seat_state next) {
     if (!is_open(s)) return;
+    end_fetch(f);
     end_stream(f);
     f->io.drop(f->arg, s->place);
     seat_enter(s, next);
@@ -137,6 +147,7 @@ static void lose(struct flow *f, struct seat *s, const struct err *why) {
     s->why = why->code;
     s->lost = ++f->losses;
     seat_enter(s, SEAT_GONE);
+    end_fetch(f);
     end_stream(f);
     if (f->blind && s == f->speaker)
         fail(f, why);
@@ -241,10 +252,27 @@ static int begin_stream(struct flow *f) {
     return -1;
 }
 
+// The speaker has not begun, and lacks rows that the target has. Both streams run at the same time: rows that the
+// speaker computes after the fetched ones go to the target. Returns the row before which it waits, -1 = does not.
+static int32_t begin_fetch(struct flow *f) {
+    struct err why;
+    struct seat *s = f->speaker, *t = f->target;
+    if (f->late || s->state != SEAT_HELD || t->upto - s->upto <= FLOW_FETCH) return -1;
+    if (f->io.stream(f->arg, t->place, s->place, s->upto, &why)) return -1;
+    f->fetched = t;
+    return t->upto;
+}
+
 static void target_opened(struct flow *f) {
     set_timer(f, WAIT_NONE, 0);
+    int32_t from = begin_fetch(f);
     if (!f->late && begin_stream(f)) return;
-    if (f->speaker->state == SEAT_HELD) start(f, f->speaker, -1);
+    if (f->speaker->state == SEAT_HELD) start(f, f->speaker, from);
+}
+
+static void give_up_fetch(struct flow *f) {
+    end_fetch(f);
+    start(f, f->speaker, -1);
 }
 
 // The speaker goes on until the target lacks so little that the pause is shorter than a token or two.
@@ -297,6 +325,7 @@ void flow_opened(struct flow *f, int place, const struct gen_begin *b) {
     s->has = 0;
     s->upto = cached;
     s->from = -1;
+    if (!f->begun) f->first = s;
     if (!f->begun && learn(f, b)) return;
     if (s == f->target)
         target_opened(f);
@@ -336,6 +365,10 @@ void flow_installed(struct flow *f, int place, int32_t upto) {
     struct seat *s = seat_at(f, place);
     if (!s || s->state == SEAT_OPENING || upto <= s->upto) return;
     s->upto = upto;
+    if (f->fetched && s == f->speaker) {
+        f->cached = upto < f->n_prompt ? upto : f->cached;
+        if (!lacks_rows(s)) end_fetch(f);
+    }
     watch_rows(f);
     consider_pause(f);
 }
@@ -371,7 +404,8 @@ void flow_ended(struct flow *f, int place, const struct gen_result *r) {
     }
     struct gen_result result = *r;
     result.prompt_tokens = f->n_prompt;
-    result.cached_tokens = f->cached;
+    bool knows_better = s == f->first && r->cached_tokens > f->cached && r->cached_tokens <= f->n_prompt;
+    if (!knows_better) result.cached_tokens = f->cached;
     seat_enter(s, SEAT_GONE);
     close_all(f);
     f->io.end(f->arg, &result);
@@ -384,6 +418,10 @@ void flow_failed(struct flow *f, int place, const struct err *why) {
 
 void flow_cut(struct flow *f, int to, const struct err *why) {
     struct seat *s = seat_at(f, to);
+    if (s && f->fetched && s == f->speaker) {
+        give_up_fetch(f);
+        return;
+    }
     if (!s || !f->source || s == f->source) return;
     f->why = *why;
     if (s == f->target || lacks_rows(s))
@@ -401,7 +439,9 @@ void flow_time(struct flow *f) {
     else if (was == WAIT_HEAD) {
         set_timer(f, WAIT_OPEN, FLOW_OPEN_MS);
         start(f, f->speaker, -1);
-    } else
+    } else if (f->fetched)
+        give_up_fetch(f);
+    else
         do_without(f, f->target ? f->target : f->speaker);
 }
 
@@ -435,7 +475,7 @@ struct flow *flow_new(const struct flow_plan *p, const struct flow_io *io, void 
     f->seats[0] = (struct seat){.place = p->prefill, .state = SEAT_FREE};
     f->seats[1] = (struct seat){.place = p->decode, .state = p->decode == p->prefill ? SEAT_GONE : SEAT_FREE};
     f->speaker = &f->seats[0];
-    open_seat(f, f->speaker, -1);
+    open_seat(f, f->speaker, p->decode == p->prefill || f->late ? -1 : p->decode);
     f->quiet = false;
     if (!f->over) return f;
     if (e) *e = f->why;

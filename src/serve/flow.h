@@ -8,7 +8,10 @@
 // network; with `zero_stall` off it is paused after its first token. One place at a time speaks to the client: each
 // token is told once and in order. A place that fails, at any moment, is dropped, and the other goes on from the tokens
 // the client has been told; a sequence starts computing only from rows that are in its cache, and computes what is
-// missing. After the hand-over the prefill place stays paused until the job ends, to go on where the decode place
+// missing. Where the decode place holds more of the prompt in its cache than the prefill place (the conversation was
+// answered there), its rows travel to the prefill place first, which then computes only what neither of them has; where
+// they do not come in time, it computes them itself. Only rows that the other side lacks travel, in either direction.
+// After the hand-over the prefill place stays paused until the job ends, to go on where the decode place
 // fails. When no place is left, one that failed because its worker or node went away, or that had no room for a job
 // that had begun elsewhere, is opened anew (the one that failed longest ago, FLOW_RETRIES times in all, with pauses);
 // errors that are the request's own (ERR_INVALID, ERR_LIMIT) end the job, and so does a first open that fails at once.
@@ -27,6 +30,8 @@ enum {
     FLOW_RETRY_MS = 250,   // before the second retry; twice as long before each later one
     FLOW_HEAD_MS = 30,     // the prefill place waits so long for the decode place, then begins without
     FLOW_OPEN_MS = 2000,   // a decode place that is not open so long after is done without
+    FLOW_FETCH = 64,       // the prefill place computes so many rows rather than fetch them
+    FLOW_FETCH_MS = 2000,  // no fetched row arrives for so long: the prefill place computes the rest
     FLOW_ROWS_MS = 10000   // nobody speaks and no row arrives for so long: the place that has them all goes on instead
 };
 
@@ -38,10 +43,11 @@ struct flow;
 // machine.
 struct flow_io {
     // A held sequence at `place`: for the client's request where n = 0, else for these n prompt tokens. source >= 0:
-    // rows from that place are expected. Answered by flow_opened or flow_failed.
+    // rows from that place may be expected. Answered by flow_opened or flow_failed.
     int (*open)(void *io, int place, const int32_t *prompt, int32_t n, int source, struct err *e);
-    // Rows from position `first` on shall travel from one open place to another that expects them. Answered by
-    // flow_installed again and again, or by flow_cut. It ends with `cut`, and when either place is dropped or fails.
+    // Rows from position `first` on shall travel from one open place to another that expects them; rows that the one
+    // itself gets from elsewhere only afterwards do not. Answered by flow_installed again and again, or by flow_cut. It
+    // ends with `cut`, and when either place is dropped or fails. Both ways at the same time is fine.
     int (*stream)(void *io, int from, int to, int32_t first, struct err *e);
     void (*cut)(void *io, int from); // the stream is not wanted any more: a pause does not wait for its rows
     // Computes: the prompt, then what is to be generated after the tokens it has and these n, which are generated ones
@@ -79,10 +85,11 @@ void flow_opened(struct flow *f, int place, const struct gen_begin *b); // token
 void flow_text(struct flow *f, int place, const char *text, size_t len, int32_t tokens, int32_t id);
 void flow_installed(struct flow *f, int place, int32_t upto);
 void flow_paused(struct flow *f, int place, int32_t tokens, int32_t past);
-// The client hears of the tokens of the whole job; the durations are those of the place that ended.
+// The client hears of the tokens of the whole job, and that those were cached which the first place did not compute;
+// the durations are those of the place that ended.
 void flow_ended(struct flow *f, int place, const struct gen_result *r);
 void flow_failed(struct flow *f, int place, const struct err *why); // nothing of it is left there
-void flow_cut(struct flow *f, int to, const struct err *why);       // the stream broke; both places may be well
+void flow_cut(struct flow *f, int to, const struct err *why);       // the stream to it broke; both may be well
 void flow_time(struct flow *f);
 
 // Moves a running job to another place (drain): opened, streamed and handed over as above; the place that is left is

@@ -201,6 +201,22 @@ static struct flow *decoding(void) {
     return f;
 }
 
+enum { LONG = 300 };
+static void opened_long(struct flow *f, int place, int32_t cached) {
+    int32_t prompt[LONG] = {0};
+    flow_opened(f, place, &(struct gen_begin){.prompt_tokens = LONG, .cached_tokens = cached, .tokens = prompt});
+}
+
+// A waits for rows 20 to 199, which B has; the rows after those go to B.
+static struct flow *fetching(void) {
+    struct flow *f = new_flow(A, B, true);
+    opened_long(f, A, 20);
+    forget();
+    opened_long(f, B, 200);
+    expect("timer 0; stream BA 20; stream AB 200; timer 2000; start A from 200; ");
+    return f;
+}
+
 static void finish(struct flow *f, const char *last_orders) {
     flow_free(f);
     expect(last_orders);
@@ -230,7 +246,7 @@ static void test_two_places(void **state) {
     (void)state;
     struct flow *f = new_flow(A, B, true);
     opened(f, A, 1);
-    expect("open A; begin 5; timer 30; open B 11,12,13,14,15 rows of A; ");
+    expect("open A rows of B; begin 5; timer 30; open B 11,12,13,14,15 rows of A; ");
     opened(f, B, 2);
     expect("timer 0; stream AB 2; start A; ");
     flow_installed(f, B, 4);
@@ -343,7 +359,7 @@ static void test_decode_place_cannot_be_asked(void **state) {
     refused = "open";
     refusal = ERR_UNREACHABLE;
     opened(f, A, 0);
-    expect("open A; begin 5; timer 30; open B 11,12,13,14,15 rows of A; timer 0; start A; ");
+    expect("open A rows of B; begin 5; timer 30; open B 11,12,13,14,15 rows of A; timer 0; start A; ");
     finish(f, "drop A; ");
 }
 
@@ -568,7 +584,7 @@ static void test_errors_of_the_request(void **state) {
     (void)state;
     struct flow *f = new_flow(A, B, true);
     failed(f, A, ERR_INVALID);
-    expect("open A; fail invalid; ");
+    expect("open A rows of B; fail invalid; ");
     finish(f, "");
 
     f = new_flow(A, B, true);
@@ -602,7 +618,7 @@ static void test_nothing_can_be_opened(void **state) {
     assert_null(try_new(A, B, true, &e));
     assert_int_equal(e.code, ERR_UNREACHABLE);
     assert_string_equal(e.msg, "refused open");
-    expect("open A; open B; ");
+    expect("open A rows of B; open B; ");
 }
 
 static void test_full_everywhere(void **state) {
@@ -610,7 +626,7 @@ static void test_full_everywhere(void **state) {
     struct flow *f = new_flow(A, B, true);
     failed(f, A, ERR_BUSY);
     failed(f, B, ERR_BUSY);
-    expect("open A; open B; fail busy; ");
+    expect("open A rows of B; open B; fail busy; ");
     finish(f, "");
 }
 
@@ -671,7 +687,7 @@ static void test_liars_are_expelled(void **state) {
     f = new_flow(A, B, true);
     struct gen_begin none = {.prompt_tokens = 0};
     flow_opened(f, A, &none);
-    expect("open A; drop A; open B; ");
+    expect("open A rows of B; drop A; open B; ");
     finish(f, "drop B; ");
 }
 
@@ -700,7 +716,7 @@ static void test_unknown_tokens(void **state) {
     f = new_flow(A, B, true); // a prompt whose tokens are not told stays where it is
     struct gen_begin b = {.prompt_tokens = 3};
     flow_opened(f, A, &b);
-    expect("open A; begin 3; start A; ");
+    expect("open A rows of B; begin 3; start A; ");
     finish(f, "drop A; ");
 }
 
@@ -753,6 +769,101 @@ static void test_move_fails(void **state) {
     finish(f, "drop A; ");
 }
 
+// ---------------------------------------------------------------- rows that the decode place has
+static void test_fetch(void **state) {
+    (void)state;
+    struct flow *f = fetching();
+    flow_installed(f, A, 100);
+    expect("timer 2000; ");
+    flow_installed(f, A, 200);
+    expect("cut B; timer 0; ");
+    told(f, A, 1, 1);
+    flow_installed(f, B, LONG);
+    expect("text a 1; timer 10000; pause A; ");
+    flow_paused(f, A, 1, LONG);
+    expect("timer 0; start B 101 from 300; ");
+    told(f, B, 2, 2);
+    expect("text b 2; cut A; ");
+    ended(f, B, 2);
+    finish(f, "drop A; end stop 300/200/2; ");
+}
+
+static void test_little_is_not_fetched(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, B, true);
+    opened_long(f, A, 20);
+    forget();
+    opened_long(f, B, 20 + FLOW_FETCH);
+    expect("timer 0; stream AB 84; start A; ");
+    flow_free(f);
+    forget();
+    f = new_flow(A, B, true); // and a place that has begun fetches nothing
+    opened_long(f, A, 20);
+    flow_time(f);
+    forget();
+    opened_long(f, B, 200);
+    expect("timer 0; stream AB 200; ");
+    ended(f, A, 0);
+    finish(f, "drop B; end stop 300/20/0; ");
+}
+
+// Whatever becomes of the fetch, A goes on with what it has got.
+static void test_fetch_is_given_up(void **state) {
+    (void)state;
+    struct flow *f = fetching();
+    flow_installed(f, A, 90);
+    forget();
+    flow_time(f);
+    expect("cut B; start A; ");
+    flow_installed(f, A, 110); // was on its way
+    expect("");
+    told(f, A, 1, 1);
+    flow_installed(f, B, LONG);
+    forget();
+    flow_free(f);
+    forget();
+
+    f = fetching();
+    cut(f, A);
+    expect("cut B; timer 0; start A; ");
+    cut(f, A);
+    expect("");
+    cut(f, B); // the other one
+    expect("cut A; drop B; ");
+    ended(f, A, 0);
+    finish(f, "end stop 300/20/0; ");
+
+    f = fetching();
+    cut(f, B);
+    expect("cut B; cut A; drop B; timer 0; start A; ");
+    flow_free(f);
+    forget();
+}
+
+static void test_places_fail_during_a_fetch(void **state) {
+    (void)state;
+    struct flow *f = fetching();
+    failed(f, B, ERR_UNREACHABLE);
+    expect("cut A; timer 0; start A; ");
+    flow_free(f);
+    forget();
+
+    f = fetching();
+    failed(f, A, ERR_WORKER);
+    expect("cut B; timer 0; start B; ");
+    flow_free(f);
+    forget();
+
+    refused = "stream"; // neither can be begun
+    f = new_flow(A, B, true);
+    opened_long(f, A, 20);
+    forget();
+    opened_long(f, B, 200);
+    expect("timer 0; stream BA 20; stream AB 200; cut A; drop B; start A; ");
+    flow_free(f);
+    forget();
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -783,6 +894,10 @@ int main(void) {
         TEST(test_unknown_tokens),
         TEST(test_move),
         TEST(test_move_fails),
+        TEST(test_fetch),
+        TEST(test_little_is_not_fetched),
+        TEST(test_fetch_is_given_up),
+        TEST(test_places_fail_during_a_fetch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

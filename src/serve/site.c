@@ -21,6 +21,7 @@ struct site {
     char from[NODE_ID]; // "" = none
     uint64_t stream_in;
     struct inflow *in;
+    int32_t awaited; // it is started when the rows before this one are in, 0 = not said yet
     uint64_t bytes_in;
     bool whole; // they are a state
     // rows that go out
@@ -53,10 +54,14 @@ static void on_unit(void *arg, int32_t slot, int32_t first, int32_t count) {
     if (site->id && engine_install(site->model->engine, site->id, slot, first, count, &why)) fail(site, &why);
 }
 
-static void on_inflow_failed(void *arg, const struct err *why) {
-    struct site *site = arg;
+static void end_inflow(struct site *site) {
     inflow_close(site->in);
     site->in = NULL;
+}
+
+static void on_inflow_failed(void *arg, const struct err *why) {
+    struct site *site = arg;
+    end_inflow(site);
     site->place.ev.cut(site->place.arg, why);
 }
 
@@ -89,6 +94,7 @@ static void on_installed(void *arg, int32_t upto, int32_t slot) {
         inflow_figures(site->in, &figures);
         site->bytes_in = figures.bytes;
         if (!site->whole) grant(site);
+        if (site->awaited && upto >= site->awaited) end_inflow(site); // it runs: no row is of use any more
     }
     site->place.ev.installed(site->place.arg, upto, site->bytes_in);
 }
@@ -193,10 +199,12 @@ static void on_begin(void *arg, const struct gen_begin *b) {
     struct err why;
     engine_get_status(site->model->engine, &status);
     const struct worker_info *info = &status.info;
-    if (check_model(site, info, &why) || (site->from[0] && expect(site, info, b->cached_tokens, &why))) {
+    if (check_model(site, info, &why)) {
         fail(site, &why);
         return;
     }
+    if (site->from[0] && expect(site, info, b->cached_tokens, &why))
+        log_info("'%s' opens without rows of node %.8s: %s", site->model->name, site->from, why.msg);
     site->whole = info->kv.form == KV_OPAQUE;
     struct place_opened o = {.begin = *b,
                              .contract = info->contract,
@@ -232,6 +240,8 @@ static void on_fail(void *arg, const struct err *why) {
 // ---------------------------------------------------------------- orders
 static int site_start(struct place *p, const int32_t *generated, int32_t n, int32_t from, struct err *e) {
     struct site *site = site_of(p);
+    if (from < 0) end_inflow(site);
+    site->awaited = from;
     return engine_go(site->model->engine, site->id, generated, n, from, e);
 }
 

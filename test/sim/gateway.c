@@ -73,12 +73,23 @@ static int on_open(void *io, int place, const int32_t *prompt, int32_t n, int so
     return 0;
 }
 
+// The first place has not begun, and gets rows of the second one.
+static void note_fetch(struct job *j, int from, int32_t first) {
+    j->fetched = true;
+    j->fetch_from = first;
+    j->fetch_upto = j->spots[from].upto;
+    j->of->tally->fetched++;
+    if (j->fetch_upto - first <= FLOW_FETCH) world_break(world_of(j), "job %d: a few rows are fetched", j->index);
+}
+
 static int on_stream(void *io, int from, int to, int32_t first, struct err *e) {
     struct job *j = io;
     world_trace(world_of(j), "job %d: stream from place %d to %d, from row %d", j->index, from, to, (int)first);
     if (!allow(j, from, OPEN, "stream") || !allow(j, to, IN(SPOT_HELD), "stream"))
         return err_set(e, ERR_INTERNAL, "not allowed");
+    if (!j->spots[to].takes) return err_set(e, ERR_BUSY, "place %d takes no rows", to);
     if (refuse(j, from, e)) return -1;
+    if (to == j->plan.prefill && !j->started) note_fetch(j, from, first);
     struct order *o = order_for(j, ORDER_EXPORT, from);
     o->to = to;
     o->stream = j->spots[to].sequence;
@@ -106,7 +117,7 @@ static int on_start(void *io, int place, const int32_t *generated, int32_t n, in
     if (!j->started && !j->upset && world_of(j)->now > j->begun_at + FLOW_HEAD_MS * 1000)
         world_break(world_of(j), "job %d: its first place is started late", j->index);
     j->started = true;
-    if (from >= 0) {
+    if (from >= 0 && (j->told || !j->fetched)) {
         j->handed = true;
         j->of->tally->handed++;
     }
@@ -156,6 +167,12 @@ static void on_drop(void *io, int place) {
     send(j, place, o);
 }
 
+static void note_given_up(struct job *j, int place) {
+    if (!j->fetched || j->told || place != j->plan.prefill || !j->spots[place].waits) return;
+    j->gave_up = true;
+    j->of->tally->gave_up++;
+}
+
 // A place that waits for rows may have to be done without only where something swallows rows.
 static void check_waited_in_vain(const struct job *j) {
     bool rows = false, opening = false;
@@ -163,7 +180,9 @@ static void check_waited_in_vain(const struct job *j) {
         rows |= j->spots[i].state == SPOT_PAUSING || j->spots[i].waits;
         opening |= j->spots[i].state == SPOT_ASKED;
     }
-    if (rows && !opening && !j->of->c.holes) world_break(world_of(j), "job %d waited for rows in vain", j->index);
+    bool fetching = j->fetched && !j->told; // slow rows are not waited for
+    if (rows && !opening && !fetching && !j->of->c.holes)
+        world_break(world_of(j), "job %d waited for rows in vain", j->index);
 }
 
 static void ring(void *job, void *serial) {
@@ -171,6 +190,7 @@ static void ring(void *job, void *serial) {
     if (*(uint64_t *)serial != j->timer) return;
     world_trace(world_of(j), "job %d: time", j->index);
     check_waited_in_vain(j);
+    note_given_up(j, j->plan.prefill);
     j->timer++;
     j->timed = false;
     j->of->tally->timeouts++;
@@ -212,11 +232,18 @@ static void on_text(void *io, const char *text, size_t len, int32_t tokens) {
     j->told = tokens;
 }
 
-static void check_nothing_twice(const struct job *j) {
-    int32_t rows = j->n_prompt - j->cached + j->wanted.tokens - 1;
-    if (j->of->calm && j->of->c.rows_of[j->index] != rows)
-        world_break(world_of(j), "job %d: %d rows were computed, %d were needed", j->index, j->of->c.rows_of[j->index],
-                    (int)rows);
+// What one of the places has in its cache is computed by nobody, and travels only where the other lacks it.
+static void check_nothing_twice(const struct job *j, int32_t cached) {
+    int32_t most = j->n_prompt - cached + j->wanted.tokens - 1, least = j->gave_up ? 0 : most;
+    int rows = j->of->c.rows_of[j->index], sent = j->of->c.sent_to[j->index][j->plan.prefill];
+    if (!j->of->calm) return;
+    if (!j->gave_up && cached != (j->fetched ? j->fetch_upto : j->cached))
+        world_break(world_of(j), "job %d: it is said that %d rows were there", j->index, (int)cached);
+    if (rows > most || rows < least)
+        world_break(world_of(j), "job %d: %d rows were computed, %d were needed", j->index, rows, (int)most);
+    if (sent > j->fetch_upto - j->fetch_from || (!j->gave_up && sent < j->fetch_upto - j->fetch_from))
+        world_break(world_of(j), "job %d: %d rows were fetched, not %d", j->index, sent,
+                    (int)(j->fetch_upto - j->fetch_from));
 }
 
 static void finish(struct job *j) {
@@ -234,9 +261,9 @@ static void on_end(void *io, const struct gen_result *r) {
     if (j->over) world_break(world_of(j), "job %d ends twice", j->index);
     if (j->len != a->len || r->finish != a->how || r->completion_tokens != a->tokens || j->told < a->tokens - 1)
         world_break(world_of(j), "job %d: not the whole answer", j->index);
-    if (r->prompt_tokens != j->n_prompt || r->cached_tokens != j->cached)
+    if (r->prompt_tokens != j->n_prompt || r->cached_tokens < j->cached || r->cached_tokens >= j->n_prompt)
         world_break(world_of(j), "job %d: figures of another job", j->index);
-    check_nothing_twice(j);
+    check_nothing_twice(j, r->cached_tokens);
     finish(j);
     j->of->tally->ended++;
 }
@@ -284,6 +311,7 @@ static void on_cut_news(struct gateway *g, const struct news *n) {
         struct job *j = job_of(g, place, n->sequence); // at the place that rows are for
         if (!j) continue;
         g->tally->cuts++;
+        note_given_up(j, place);
         flow_cut(j->flow, place, &n->why);
         return;
     }
@@ -293,6 +321,7 @@ static void on_opened(struct job *j, const struct news *n) {
     struct gen_begin b = {.prompt_tokens = n->n, .cached_tokens = n->cached, .tokens = n->tokens};
     j->spots[n->place].state = SPOT_HELD;
     j->spots[n->place].upto = n->cached;
+    j->spots[n->place].takes = n->credits > 0;
     flow_opened(j->flow, n->place, &b);
 }
 
@@ -316,6 +345,7 @@ static void on_text_news(struct job *j, const struct news *n) {
 
 static void on_installed(struct job *j, const struct news *n) {
     j->spots[n->place].upto = n->upto;
+    if (j->fetched && n->place == j->plan.prefill && n->upto >= j->fetch_upto) j->spots[n->place].waits = false;
     flow_installed(j->flow, n->place, n->upto);
 }
 

@@ -11,6 +11,7 @@ struct spot { // a job at a place, as the gateway may know it
     enum spot_state state;
     uint64_t sequence;
     int32_t upto;    // rows that it has, as told
+    bool takes;      // rows
     bool waits;      // started, for rows
     bool counts;     // the job may rely on this place...
     uint64_t upsets; // ...where nothing has happened since
@@ -28,15 +29,16 @@ struct job {
     char text[sizeof((struct answer *)0)->text];
     size_t len;
     int32_t told, cached;
+    int32_t fetch_from, fetch_upto; // rows that the first place gets of the second
     int opens, moved_to;
-    bool begun, over, left, moved, handed, timed, started, upset;
+    bool begun, over, left, moved, handed, fetched, gave_up, timed, started, upset;
     uint64_t begun_at;
     struct spot spots[PLACES];
 };
 
 // What the runs have covered; all must be seen in a long test.
 struct tally {
-    uint64_t jobs, ended, failed, left, handed, moved, resumed, reopened, timeouts, cuts;
+    uint64_t jobs, ended, failed, left, handed, moved, fetched, gave_up, resumed, reopened, timeouts, cuts;
     uint64_t losses[SPOT_STATES]; // places that failed, by state
 };
 

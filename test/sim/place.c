@@ -45,12 +45,10 @@ static void greet(void *place, void *sequence) {
     if (!s || s->state != SEQ_HELD) return;
     if (world_chance(w, (unsigned)p->of->caches)) s->past = (int32_t)world_below(w, (uint64_t)s->n_prompt);
     for (int32_t i = 0; i < s->past; i++) s->rows[i] = model_row(s->tokens[i], i, s->rows);
-    if (s->open.source != NOBODY && stream_expect(p, s, &why)) {
-        tell_failed(p, s->open.sequence, why.code, why.msg);
-        place_release(p, s);
-        return;
-    }
+    bool takes = s->open.source != NOBODY && !stream_expect(p, s, &why);
     struct news n = {.kind = NEWS_OPENED, .sequence = s->open.sequence, .n = s->n_prompt, .cached = s->past};
+    s->cached = s->past;
+    n.credits = takes ? STREAM_SLOTS : 0;
     memcpy(n.tokens, s->tokens, sizeof n.tokens);
     place_tell(p, &n);
 }
@@ -103,7 +101,7 @@ static void take_open(struct place *p, const struct order *o) {
 static void end(struct place *p, struct seq *s, enum finish how) {
     struct news n = {.kind = NEWS_ENDED, .sequence = s->open.sequence, .count = s->writer.tokens, .how = how};
     n.n = s->n_prompt;
-    n.cached = -1; // nobody is to pass it on
+    n.cached = s->cached;
     place_tell(p, &n);
     place_release(p, s);
 }
@@ -181,7 +179,7 @@ void place_wake(struct place *p) {
 void place_check_pause(struct place *p, struct seq *s) {
     if (!s->pausing || s->stepping) return;
     stream_pump(p, s);
-    bool sent = p->of->shape.form == KV_OPAQUE ? s->state_sent : s->next >= s->past;
+    bool sent = p->of->shape.form == KV_OPAQUE ? s->state_sent : s->next >= stream_rows(s);
     if (s->to != NOBODY && !sent) return;
     s->pausing = false;
     s->state = SEQ_PAUSED;
@@ -225,6 +223,7 @@ static void take_export(struct place *p, struct seq *s, const struct order *o) {
     s->stream = o->stream;
     s->next = o->first;
     s->credits = o->n;
+    s->own = MODEL_MOST;
     s->state_sent = false;
     stream_pump(p, s);
     place_check_pause(p, s);

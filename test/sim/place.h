@@ -25,7 +25,7 @@ struct news {
     enum news_kind kind;
     int place;
     uint64_t sequence; // of a cut: the one that rows are for
-    int32_t n, cached, count, token, upto, past;
+    int32_t n, cached, credits, count, token, upto, past;
     struct written text;
     enum finish how;
     struct err why;
@@ -41,6 +41,7 @@ struct seq {
     uint64_t link; // of the gateway's connection: it is dropped with it
     bool stepping, pausing;
     int32_t n_prompt, len, past, from; // tokens; rows
+    int32_t cached;                    // rows that were there when it was opened
     int32_t tokens[MODEL_MOST];
     uint64_t rows[MODEL_MOST];
     struct writer writer;
@@ -48,6 +49,7 @@ struct seq {
     int to; // NOBODY = none do
     uint64_t stream;
     int32_t next, credits;
+    int32_t own;     // rows from here on came from elsewhere, and do not leave again
     bool state_sent; // of a model whose state travels whole
     // rows that arrive
     struct assembly *in;
@@ -82,8 +84,9 @@ struct cluster {
     void (*heard)(void *arg, const struct news *n);
     void (*lost)(void *arg, int place); // the connection to it broke
     void *arg;
-    int rows_of[JOBS]; // rows computed for each job
-    int holes;         // wires that swallow everything
+    int rows_of[JOBS];         // rows computed for each job
+    int sent_to[JOBS][PLACES]; // rows of it sent to a place
+    int holes;                 // wires that swallow everything
 };
 
 void place_order(void *place, void *order);             // event_fn
@@ -99,6 +102,7 @@ void place_check_pause(struct place *p, struct seq *s);
 int stream_expect(struct place *p, struct seq *s, struct err *e); // rows will arrive
 void stream_refuse(struct place *p, struct seq *s);               // no more
 void stream_pump(struct place *p, struct seq *s);                 // sends what may be sent
+int32_t stream_rows(const struct seq *s);                         // those before this one may be sent
 void stream_break(struct cluster *c, int from, int to);           // the data connections broke
 
 // ---------------------------------------------------------------- faults (faults.c)

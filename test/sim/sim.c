@@ -126,7 +126,7 @@ static void plan_places(struct sim *s) {
     struct world *w = &c->w;
     bool scarce = world_chance(w, 30);
     c->n = 2 + (int)world_below(w, 2);
-    c->caches = world_chance(w, 50) ? 40 : 0;
+    c->caches = world_chance(w, 50) ? 70 : 0;
     for (int i = 0; i < c->n; i++) {
         c->places[i] = (struct place){.of = c,
                                       .index = i,
@@ -163,7 +163,8 @@ static void plan_job(struct sim *s, int index) {
     const int32_t lengths[] = {1, 2, unit - 1, unit, unit + 1, 2 * unit, 0, 0, 0, 0};
     *j = (struct job){.of = g, .index = index, .seed = world_below(w, UINT64_MAX)};
     j->n_prompt = lengths[world_below(w, 10)];
-    if (j->n_prompt < 1) j->n_prompt = 1 + (int32_t)world_below(w, MODEL_PROMPT);
+    if (j->n_prompt < 1) j->n_prompt = MODEL_PROMPT - (int32_t)world_below(w, MODEL_PROMPT);
+    if (g->c.caches && world_chance(w, 30)) j->n_prompt = MODEL_PROMPT;
     for (int32_t i = 0; i < j->n_prompt; i++) j->prompt[i] = 1 + (int32_t)world_below(w, 999);
     j->most = 1 + (int32_t)world_below(w, MODEL_ANSWER);
     j->plan.prefill = j->plan.decode = (int)world_below(w, (uint64_t)g->c.n);
@@ -229,16 +230,18 @@ static bool run(uint64_t seed, bool trace, struct tally *tally) {
 // A long test in which something never happened does not show much.
 static bool check_tally(const struct tally *t, uint64_t runs) {
     printf("sim: %" PRIu64 " runs, %" PRIu64 " jobs: %" PRIu64 " ended, %" PRIu64 " failed, %" PRIu64 " left; %" PRIu64
-           " handed over, %" PRIu64 " moved, %" PRIu64 " resumed, %" PRIu64 " opened anew; %" PRIu64 " cuts, %" PRIu64
-           " timeouts; places lost while asked %" PRIu64 ", held %" PRIu64 ", running %" PRIu64 ", pausing %" PRIu64
-           ", paused %" PRIu64 "\n",
-           runs, t->jobs, t->ended, t->failed, t->left, t->handed, t->moved, t->resumed, t->reopened, t->cuts,
-           t->timeouts, t->losses[SPOT_ASKED], t->losses[SPOT_HELD], t->losses[SPOT_RUNNING], t->losses[SPOT_PAUSING],
-           t->losses[SPOT_PAUSED]);
+           " handed over, %" PRIu64 " fetched from, %" PRIu64 " fetches given up, %" PRIu64 " moved, %" PRIu64
+           " resumed, %" PRIu64 " opened anew; %" PRIu64 " cuts, %" PRIu64 " timeouts; places lost while asked %" PRIu64
+           ", held %" PRIu64 ", running %" PRIu64 ", pausing %" PRIu64 ", paused %" PRIu64 "\n",
+           runs, t->jobs, t->ended, t->failed, t->left, t->handed, t->fetched, t->gave_up, t->moved, t->resumed,
+           t->reopened, t->cuts, t->timeouts, t->losses[SPOT_ASKED], t->losses[SPOT_HELD], t->losses[SPOT_RUNNING],
+           t->losses[SPOT_PAUSING], t->losses[SPOT_PAUSED]);
     const uint64_t seen[] = {t->ended,
                              t->failed,
                              t->left,
                              t->handed,
+                             t->fetched,
+                             t->gave_up,
                              t->moved,
                              t->resumed,
                              t->reopened,

@@ -88,6 +88,7 @@ static void install_unit(struct place *p, struct seq *s, int32_t slot, int32_t f
     } else {
         copy_unit(p->of, s, bytes, first, count);
         s->past += count;
+        if (s->to != NOBODY && s->past > s->next && first < s->own) s->own = first > s->next ? first : s->next;
     }
     if (assembly_installed(s->in, slot)) world_break(&p->of->w, "a slot was installed twice");
     return_credit(p, s);
@@ -172,14 +173,17 @@ static void send_state(struct place *p, struct seq *s) {
     s->state_sent = true;
 }
 
+int32_t stream_rows(const struct seq *s) { return s->past < s->own ? s->past : s->own; }
+
 void stream_pump(struct place *p, struct seq *s) {
     if (s->to == NOBODY) return;
     if (p->of->shape.form == KV_OPAQUE) {
         if (s->pausing && !s->stepping && !s->state_sent) send_state(p, s);
         return;
     }
-    for (; s->credits > 0 && s->next < s->past; s->credits--) {
-        int32_t count = s->past - s->next < p->of->shape.unit ? s->past - s->next : p->of->shape.unit;
+    for (; s->credits > 0 && s->next < stream_rows(s); s->credits--) {
+        int32_t left = stream_rows(s) - s->next, count = left < p->of->shape.unit ? left : p->of->shape.unit;
+        p->of->sent_to[s->open.job][s->to] += count;
         send_unit(p, s, s->next, count);
         s->next += count;
     }

@@ -46,6 +46,7 @@ static bool on_export(struct compute *c, struct sequence *s, const struct order 
     export_stop(&s->leaving);
     if (o->first < 0) return true;
     if (!c->blocks->memory) return refuse(c, s, ERR_INVALID, "the KV cache of this model cannot be streamed");
+    s->own = INT32_MAX;
     export_start(&s->leaving, c->model->info.kv.form == KV_ROWS ? o->first : 0, o->units);
     return true;
 }
@@ -95,6 +96,8 @@ static bool on_install(struct compute *c, struct sequence *s, const struct order
     if (!unit) return refuse(c, s, ERR_INVALID, "rows that are not in the shared memory");
     if (install(c, s, o, unit, &e)) return refuse(c, s, e.code, e.msg);
     s->lane.past += o->count;
+    if (s->leaving.on && s->lane.past > s->leaving.begun && o->first < s->own)
+        s->own = o->first > s->leaving.begun ? o->first : s->leaving.begun;
     member_tell(c, installed_encode(s->id, s->lane.past, o->slot));
     run_when_ready(c, s);
     return true;
@@ -107,8 +110,10 @@ static bool on_pause(struct compute *c, struct sequence *s, const struct order *
     return true;
 }
 
+static int32_t rows_to_leave(const struct sequence *s) { return s->lane.past < s->own ? s->lane.past : s->own; }
+
 static void tell_pause(struct compute *c, struct sequence *s) {
-    if (s->stage != STAGE_PAUSING || !export_done(&s->leaving, s->lane.past)) return;
+    if (s->stage != STAGE_PAUSING || (s->leaving.on && !export_done(&s->leaving, rows_to_leave(s)))) return;
     sequence_enter(s, STAGE_HELD);
     member_tell(c, paused_encode(s->id, s->drawn, s->lane.past));
 }
@@ -139,7 +144,8 @@ void moves_begin(struct compute *c) {
     exporter_begin(&c->exporter);
     for (int32_t i = c->first, at = 0; i < c->end; at += c->shares[i++].count) {
         struct sequence *s = c->members[i];
-        struct exporting m = {s->id, &s->leaving, at, s->lane.past, c->shares[i].count};
+        bool leave = s->leaving.on && s->own == INT32_MAX;
+        struct exporting m = {s->id, leave ? &s->leaving : NULL, at, s->lane.past, c->shares[i].count};
         exporter_member(&c->exporter, &m);
     }
 }
@@ -148,7 +154,7 @@ void moves_end(struct compute *c) { exporter_end(&c->exporter); }
 
 static int take(struct compute *c, struct sequence *s, struct err *e) {
     if (c->model->info.kv.form == KV_ROWS)
-        return exporter_take(&c->exporter, s->id, &s->leaving, s->slot, s->lane.past, e);
+        return exporter_take(&c->exporter, s->id, &s->leaving, s->slot, rows_to_leave(s), e);
     bool still = s->stage == STAGE_PAUSING || (s->stage == STAGE_HELD && s->drawn > 0);
     return still ? exporter_take_state(&c->exporter, s->id, &s->leaving, s->slot, s->lane.past, e) : 0;
 }

@@ -24,6 +24,7 @@ struct sequence {
     int32_t cached; // rows that were there when it got its place
     bool show;      // the ids of its tokens are wanted
     struct export leaving;
+    int32_t own;          // while rows leave: those from here on came from elsewhere meanwhile, and do not leave again
     struct order *orders; // given by the control thread, under the queue's lock
     int32_t n_orders, orders_room;
     bool orders_lost; // there were too many
