@@ -229,9 +229,11 @@ static int bias_decode(const json_t *msg, struct sampling *s, struct err *e) {
     json_array_foreach(a, i, v) {
         const json_t *token = json_array_get(v, 0), *bias = json_array_get(v, 1);
         json_int_t id = json_integer_value(token);
-        if (!json_is_integer(token) || id < 0 || id > INT32_MAX || !json_is_number(bias))
+        double value = json_number_value(bias);
+        bool fits = value >= -(double)FLT_MAX && value <= (double)FLT_MAX;
+        if (!json_is_integer(token) || id < 0 || id > INT32_MAX || !json_is_number(bias) || !fits)
             return err_param(e, "logit_bias", "an entry must be [token id, number]");
-        s->bias[i] = (struct logit_bias){(int32_t)id, (float)json_number_value(bias)};
+        s->bias[i] = (struct logit_bias){(int32_t)id, (float)value};
         s->n_bias = i + 1;
     }
     return 0;
