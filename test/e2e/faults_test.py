@@ -39,7 +39,7 @@ def check_works(d):
 
 # ---- workers that die
 def test_worker_killed_in_mid_stream():
-    with daemon(NEBULUS, RANDOM, ctx=4096, parallel=4, threads=1) as d:
+    with daemon(NEBULUS, RANDOM, ctx=4096, parallel=4, threads=1, keep=0) as d:
         before = check_works(d)
         pid = d.model()["pid"]
         asked = {"max_tokens": 1500, "temperature": 0, "ignore_eos": True}

@@ -70,7 +70,7 @@ def compare(model, prompts, asked_together, **settings):
         finally:
             end_process(theirs.process)
     check(len(set(expected)) > len(prompts) // 3, f"the model says too little to compare: {sorted(set(expected))[:5]}")
-    with daemon(NEBULUS, path, ctx=CTX, threads=THREADS, chunk=512, kv_type="f16", log_level="warn", **settings) as d:
+    with daemon(NEBULUS, path, ctx=CTX, threads=THREADS, chunk=512, kv_type="f16", keep=0, log_level="warn", **settings) as d:
         if asked_together:
             with concurrent.futures.ThreadPoolExecutor(max_workers=5) as clients:
                 ours = list(clients.map(lambda p: greedy(d, p), prompts))
