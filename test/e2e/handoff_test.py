@@ -217,8 +217,8 @@ class Conversation:
         self.gateway, self.text, self.prompt = gateway, text, text
 
     def turn(self, at, prefill, decode, handover="zero-stall"):
-        """Asks how the text goes on after a cue that ends at `at`; the answer becomes part of the conversation. Returns the tokens
-        that were cached, the rows that travelled, and those that were new."""
+        """Asks how the text goes on after a cue that ends at `at`; the answer becomes part of the conversation. Returns the
+        tokens that were cached, the rows that travelled, how many tokens were new, and the trace."""
         asked = self.prompt + "\n" + self.text[at - 40:at]
         new = len(asked) - len(self.prompt)
         done = self.gateway.request("POST", "/v1/completions", {"prompt": asked, "max_tokens": ANSWER, "temperature": 0},
