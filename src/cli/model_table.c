@@ -7,21 +7,24 @@
 #include <stdio.h>
 #include <string.h>
 
+#define BY_ROWS "by rows" // the ordinary way
+
 struct row {
     const char *name, *state;
     double progress, idle_s;
     int64_t restarts, ctx, bytes, cells_used, cells_total, running, waiting, tokens;
-    const char *why;
+    const char *why, *travels;
 };
 
 static int read_row(const json_t *model, struct row *r, struct err *e) {
     json_t *info = NULL, *stats = NULL, *error = NULL;
-    *r = (struct row){.name = "?", .state = "?", .why = ""};
+    *r = (struct row){.name = "?", .state = "?", .why = "", .travels = ""};
     if (json_get_string(model, "name", &r->name, e) || json_get_string(model, "state", &r->state, e) ||
         json_get_real(model, "progress", 0, 1, &r->progress, e) ||
         json_get_real(model, "idle_s", 0, 1e12, &r->idle_s, e) ||
         json_get_int(model, "restarts", 0, INT64_MAX, &r->restarts, e) || json_get_object(model, "info", &info, e) ||
-        json_get_object(model, "stats", &stats, e) || json_get_object(model, "error", &error, e))
+        json_get_string(model, "memory_travels", &r->travels, e) || json_get_object(model, "stats", &stats, e) ||
+        json_get_object(model, "error", &error, e))
         return -1;
     if (info && (json_get_int(info, "ctx", 0, INT64_MAX, &r->ctx, e) ||
                  json_get_int(info, "model_bytes", 0, INT64_MAX, &r->bytes, e)))
@@ -74,6 +77,8 @@ int model_table_print(const json_t *status, struct err *e) {
     for (i = 0; i < json_array_size(models); i++) {
         if (read_row(json_array_get(models, i), &r, e)) goto out;
         if (r.why[0]) term_notice("%s: %s", r.name, r.why);
+        if (r.travels[0] && strncmp(r.travels, BY_ROWS, strlen(BY_ROWS)) != 0)
+            term_notice("%s: what it remembers travels to other nodes %s", r.name, r.travels);
     }
     rc = 0;
 out:

@@ -1,6 +1,7 @@
 // nebulus show: what is known about a stored model or a GGUF file.
 #include "base/json.h"
 #include "base/text.h"
+#include "cli/api_client.h"
 #include "cli/command.h"
 #include "cli/term.h"
 #include "serve/store.h"
@@ -95,6 +96,26 @@ static json_t *describe_stored(const struct store *s, const char *name, struct e
     return all;
 }
 
+// What only a worker finds out, where the daemon runs and has the model loaded.
+static void ask_daemon(const struct invocation *in, json_t *all) {
+    struct err e;
+    json_t *status = NULL, *one;
+    size_t i;
+    const char *name = json_string_value(json_object_get(all, "name"));
+    const char *path = json_string_value(json_object_get(all, "path"));
+    struct api_client *api = api_open(in->settings.api, &e);
+    if (api && !api_get(api, "/nebulus/v1/status", &status, &e)) {
+        json_array_foreach(json_object_get(status, "models"), i, one) {
+            const char *its_name = json_string_value(json_object_get(one, "name"));
+            const char *its_path = json_string_value(json_object_get(one, "path"));
+            bool same = name ? its_name && !strcmp(name, its_name) : path && its_path && !strcmp(path, its_path);
+            if (same) json_object_set(all, "memory_travels", json_object_get(one, "memory_travels"));
+        }
+    }
+    json_decref(status);
+    api_close(api);
+}
+
 static int run(struct invocation *in) {
     struct err e = {.code = ERR_NONE};
     struct store store;
@@ -104,6 +125,7 @@ static int run(struct invocation *in) {
     if (!store_init(&store, &in->paths, &e))
         all = file ? describe_file(&store, word, &e) : describe_stored(&store, word, &e);
     int rc = all ? 0 : -1;
+    if (all) ask_daemon(in, all);
     if (!rc && args_has(&in->args, "json"))
         rc = term_print_json(json_incref(all), &e);
     else if (!rc)

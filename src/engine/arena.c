@@ -92,18 +92,22 @@ static size_t align(size_t n) { return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNME
 
 static int32_t at_most(size_t n, unsigned most) { return (int32_t)(n < most ? n : most); }
 
-static size_t block_size(const struct kv_shape *s) {
-    if (s->form == KV_OPAQUE) return align(s->state < STATE_BLOCK ? (size_t)s->state : STATE_BLOCK);
+static size_t block_size(const struct kv_shape *s, size_t bytes) {
+    if (s->form == KV_OPAQUE) {
+        size_t most = bytes / STATE_BLOCKS_SHARE / ALIGNMENT * ALIGNMENT, state = align((size_t)s->state);
+        if (most > STATE_BLOCK) most = STATE_BLOCK;
+        return state < most ? state : most;
+    }
     size_t k = kv_row_bytes(s, KV_K, s->dtype), v = kv_row_bytes(s, KV_V, s->dtype);
     return align((size_t)s->unit * (k > v ? k : v));
 }
 
 static int divide(struct arena *a, const struct kv_shape *s, size_t bytes, struct err *e) {
     size_t share = s->form == KV_OPAQUE ? STATE_BLOCKS_SHARE : BLOCKS_SHARE;
-    a->block_bytes = block_size(s);
+    a->block_bytes = block_size(s, bytes);
     a->slot_bytes = align(kv_slot_most(s));
     if (!a->slot_bytes) return err_set(e, ERR_LIMIT, "the state of a sequence is too large to travel, or not known");
-    a->n_blocks = at_most(bytes / share / a->block_bytes, LIMIT_KV_BLOCKS);
+    a->n_blocks = a->block_bytes ? at_most(bytes / share / a->block_bytes, LIMIT_KV_BLOCKS) : 0;
     a->n_slots = at_most((bytes - bytes / share) / a->slot_bytes, LIMIT_KV_SLOTS);
     if (!a->n_blocks || !a->n_slots)
         return err_set(e, ERR_LIMIT, "%zu bytes are too few for what a sequence remembers, raise kv_buffer to %zu MB",

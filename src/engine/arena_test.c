@@ -154,9 +154,38 @@ static void references(void **state) {
     arena_unref(a);
 }
 
+// A slot for each whole state, blocks for their pieces; a clear word where not one fits.
+static void whole_states(void **state) {
+    (void)state;
+    static const int32_t sizes[] = {1, 64, 1000, 300000, BYTES / 8 * 7};
+    struct err e;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct arena *a = arena_new(&e);
+        struct kv_shape whole = {.form = KV_OPAQUE, .state = sizes[i]};
+        assert_int_equal(arena_size(a, &whole, BYTES, &e), 0);
+        assert_true(arena_slots(a) > 0 && arena_blocks(a) > 0 && arena_bytes(a) <= BYTES);
+        assert_int_equal(arena_block_bytes(a) % KV_GRAIN, 0);
+        memset(arena_slot(a, arena_slots(a) - 1), 1, (size_t)sizes[i]);
+        memset(arena_block(a, arena_blocks(a) - 1), 2, arena_block_bytes(a));
+        arena_unref(a);
+    }
+    struct arena *tiny = arena_new(&e);
+    assert_int_equal(arena_size(tiny, &(struct kv_shape){.form = KV_OPAQUE, .state = 1}, 100, &e), -1);
+    arena_unref(tiny);
+    for (int32_t size = 0; size <= BYTES; size += BYTES) {
+        struct arena *a = arena_new(&e);
+        assert_int_equal(arena_size(a, &(struct kv_shape){.form = KV_OPAQUE, .state = size}, BYTES, &e), -1);
+        assert_int_equal(e.code, ERR_LIMIT);
+        assert_int_equal(strstr(e.msg, "kv_buffer") != NULL, size > 0);
+        assert_int_equal(arena_bytes(a), 0);
+        arena_unref(a);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_do_not_overlap),
+        cmocka_unit_test(whole_states),
         cmocka_unit_test(slots_are_taken_once),
         cmocka_unit_test(pinned_slots_wait),
         cmocka_unit_test(blocks_come_and_go),

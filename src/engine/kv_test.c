@@ -89,6 +89,13 @@ static void checks(void **state) {
     assert_int_equal(kv_shape_check(&s, &e), 0);
     s.width[KV_V] = 40; // not whole blocks
     refuse(s);
+    struct kv_shape whole = {.form = KV_OPAQUE, .state = 5000}; // the other members say nothing
+    assert_int_equal(kv_shape_check(&whole, &e), 0);
+    assert_int_equal(kv_slot_most(&whole), 5000);
+    whole.state = -1;
+    refuse(whole);
+    whole.state = (int32_t)LIMIT_KV_STATE + 1;
+    refuse(whole);
     s = small; // each member is in range, all together are too much
     s.layers = LIMIT_KV_LAYERS;
     s.unit = LIMIT_KV_ROWS;

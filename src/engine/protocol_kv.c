@@ -41,8 +41,12 @@ int kv_shape_decode(const json_t *o, struct kv_shape *s, struct err *e) {
     const char *form = form_names[KV_OPAQUE], *dtype = "";
     *s = (struct kv_shape){.form = KV_OPAQUE};
     if (json_get_string(o, "form", &form, e) || json_get_string(o, "dtype", &dtype, e)) return -1;
-    if (!strcmp(form, form_names[KV_OPAQUE]))
-        return must_get_i32(o, "state", 0, &s->state, e) ? -1 : kv_shape_check(s, e);
+    if (!strcmp(form, form_names[KV_OPAQUE])) {
+        int64_t state = 0;
+        if (json_get_int(o, "state", 0, LIMIT_KV_STATE, &state, e)) return -1;
+        s->state = (int32_t)state;
+        return 0;
+    }
     if (strcmp(form, form_names[KV_ROWS])) return err_param(e, "form", "a KV cache of an unknown form");
     s->form = KV_ROWS;
     if (kv_dtype_of(dtype, &s->dtype)) return err_param(e, "dtype", "a KV cache of an unknown type");

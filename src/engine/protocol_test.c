@@ -232,6 +232,20 @@ static void rows(void **state) {
         if (!rows_decode(item, &shape, 100, &out, &e)) fail_msg("accepted: %s", bad[i]);
         json_decref(item);
     }
+    // pieces of a state: the first byte, and the length of the whole
+    static const char *const wrong[] = {"[0,0,0,1001,0]", "[0,0,0,0,0]",   "[0,0,-64,900,0]",      "[0,0,32,900,0]",
+                                        "[1,0,0,900,0]",  "[0,1,0,900,0]", "[0,0,960,960,0]",      "[0,0,1024,1000,0]",
+                                        "[0,0,0,900,-1]", "[0,0,0,900]",   "[0,0,64,4294967360,0]"};
+    static const struct kv_shape whole = {.form = KV_OPAQUE, .state = 1000};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        json_t *item = parsed(wrong[i]);
+        if (!rows_decode(item, &whole, 100, &out, &e)) fail_msg("accepted: %s", wrong[i]);
+        json_decref(item);
+    }
+    json_t *right = parsed("[0,0,960,1000,3]");
+    assert_int_equal(rows_decode(right, &whole, 100, &out, &e), 0);
+    assert_true(out.first == 960 && out.count == 1000 && out.block == 3);
+    json_decref(right);
     assert_int_equal(rows_decode(NULL, &shape, 100, &out, &e), -1);
 }
 
@@ -311,6 +325,16 @@ static void shapes(void **state) {
     json_object_set_new(o, "form", json_string("opaque"));
     assert_int_equal(kv_shape_decode(o, &out, &e), 0);
     assert_int_equal(out.form, KV_OPAQUE);
+    assert_int_equal(out.state, 0);
+    json_object_set_new(o, "state", json_integer((json_int_t)LIMIT_KV_STATE + 1));
+    assert_int_equal(kv_shape_decode(o, &out, &e), -1);
+    json_object_set_new(o, "state", json_integer(-1));
+    assert_int_equal(kv_shape_decode(o, &out, &e), -1);
+    json_decref(o);
+    o = kv_shape_encode(&(struct kv_shape){.form = KV_OPAQUE, .state = 12345});
+    assert_int_equal(kv_shape_decode(o, &out, &e), 0);
+    assert_int_equal(out.form, KV_OPAQUE);
+    assert_int_equal(out.state, 12345);
     json_decref(o);
     assert_int_equal(kv_shape_decode(NULL, &out, &e), 0);
     assert_int_equal(out.form, KV_OPAQUE);

@@ -35,6 +35,21 @@ static json_t *text_json(const char *s) {
 
 static void without_type(json_t *o) { json_object_del(o, "t"); } // the wire's own member
 
+// How what its sequences remember reaches other nodes.
+static json_t *travels_json(const struct model *m, const struct engine_status *s) {
+    const struct kv_shape *kv = &s->info.kv;
+    char text[256];
+    if (s->state != ENGINE_READY) return json_null();
+    if (!engine_arena(m->engine))
+        snprintf(text, sizeof text, "not: %s", s->info.kv_why[0] ? s->info.kv_why : "kv_buffer is 0");
+    else if (kv->form == KV_ROWS)
+        snprintf(text, sizeof text, "by rows, while the prompt is read");
+    else
+        snprintf(text, sizeof text, "as a whole, up to %.1f MB, after a pause: %s", (double)kv->state / 1e6,
+                 s->info.kv_why);
+    return text_json(text);
+}
+
 json_t *status_of_model(const struct model *m) {
     struct engine_status s;
     engine_get_status(m->engine, &s);
@@ -45,10 +60,11 @@ json_t *status_of_model(const struct model *m) {
                              : json_null();
     without_type(info);
     without_type(stats);
-    return json_pack("{s:s, s:o, s:s, s:f, s:o, s:i, s:i, s:I, s:f, s:o, s:o}", "name", m->name, "path",
+    return json_pack("{s:s, s:o, s:s, s:f, s:o, s:o, s:i, s:i, s:I, s:f, s:o, s:o}", "name", m->name, "path",
                      text_json(m->path), "state", engine_state_name(s.state), "progress", s.progress, "error", why,
-                     "pid", (int)s.pid, "restarts", s.restarts, "requests", (json_int_t)m->requests, "idle_s",
-                     s.requests ? 0.0 : (double)(clock_mono_ns() - m->used_ns) / 1e9, "info", info, "stats", stats);
+                     "memory_travels", travels_json(m, &s), "pid", (int)s.pid, "restarts", s.restarts, "requests",
+                     (json_int_t)m->requests, "idle_s", s.requests ? 0.0 : (double)(clock_mono_ns() - m->used_ns) / 1e9,
+                     "info", info, "stats", stats);
 }
 
 void status_show(const struct call *c) {
