@@ -31,10 +31,11 @@ struct course {
     char model[LIMIT_MODEL_NAME + 1];
     char contract[65], weights[65]; // of the first place that opened: the other must have the same
     char wire[8];
-    bool single;       // one place only
-    struct seat *goal; // it was moved there, and that one has not spoken yet; NULL = none
-    struct err astray; // why the latest move has failed, until that was told
-    uint64_t opens;    // ever ordered
+    bool single;        // one place only
+    char left[NODE_ID]; // the node it was moved from, "" = none
+    struct seat *goal;  // it was moved there, and that one has not spoken yet; NULL = none
+    struct err astray;  // why the latest move has failed, until that was told
+    uint64_t opens;     // ever ordered
     struct seat seats[FLOW_PLACES];
     struct event *timer;
     struct trace trace;
@@ -127,13 +128,13 @@ static void on_paused(void *arg, int32_t tokens, int32_t past) {
     leave(c);
 }
 
-static void on_cut(void *arg, const struct err *why) {
+static void on_cut(void *arg, bool arriving, const struct err *why) {
     struct seat *seat = arg;
     struct course *c = seat->course;
     log_info("'%s': the KV stream of %s ended early: %s", c->model, name_of(seat), why->msg);
     note(seat, TRACE_CUT, 0);
     enter(c);
-    flow_cut(c->flow, c->single ? seat->index : 1 - seat->index, why);
+    flow_cut(c->flow, arriving || c->single ? seat->index : 1 - seat->index, why);
     leave(c);
 }
 
@@ -175,9 +176,27 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
 }
 
 // ---------------------------------------------------------------- what the flow orders
-static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int source, struct err *e) {
+static void seat_at_node(struct seat *seat, const char *node) {
+    struct course *c = seat->course;
+    char name[sizeof *c->trace.nodes];
+    snprintf(seat->node, sizeof seat->node, "%s", node);
+    node_name(c->s, node, name, sizeof name);
+    seat->shown_as = trace_node(&c->trace, name);
+}
+
+// Where the node that the job was moved to is gone, it goes back to the one it was moved from.
+static void seat_open(struct seat *seat, const struct place_spec *spec, struct err *e) {
     static const struct place_events events = {on_opened, on_text,  on_installed, on_paused,
                                                on_cut,    on_ended, on_failed};
+    struct course *c = seat->course;
+    seat->place = place_open(c->s, seat->node, spec, &events, seat, e);
+    bool back = !seat->place && e->code == ERR_UNREACHABLE && c->left[0] && strcmp(seat->node, c->left) != 0;
+    if (!back || spec->from[0]) return;
+    seat_at_node(seat, c->left);
+    seat->place = place_open(c->s, seat->node, spec, &events, seat, e);
+}
+
+static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int source, struct err *e) {
     struct course *c = io;
     struct seat *seat = &c->seats[place];
     c->opens++;
@@ -202,7 +221,7 @@ static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int so
     if (n && !tokens)
         err_set(e, ERR_INTERNAL, "out of memory");
     else
-        seat->place = place_open(c->s, seat->node, &spec, &events, seat, e);
+        seat_open(seat, &spec, e);
     json_decref(tokens);
     return seat->place ? 0 : -1;
 }
@@ -271,21 +290,13 @@ static void io_fail(void *io, const struct err *why) {
 }
 
 // ---------------------------------------------------------------- the beginning
-static int add_node(struct course *c, const char *id) {
-    char name[sizeof *c->trace.nodes];
-    node_name(c->s, id, name, sizeof name);
-    return trace_node(&c->trace, name);
-}
-
 static void seats_init(struct course *c, const struct course_spec *spec) {
     const char *nodes[FLOW_PLACES] = {spec->prefill, spec->decode};
     c->single = !strcmp(spec->prefill, spec->decode);
     for (int i = 0; i < FLOW_PLACES; i++) {
         c->seats[i].course = c;
         c->seats[i].index = i;
-        snprintf(c->seats[i].node, sizeof c->seats[i].node, "%s", nodes[i]);
-        if (i && c->single) continue;
-        c->seats[i].shown_as = add_node(c, nodes[i]);
+        if (!i || !c->single) seat_at_node(&c->seats[i], nodes[i]);
     }
 }
 
@@ -334,16 +345,17 @@ const char *course_node(const struct course *c) {
 static int move_to(struct course *c, struct seat *seat, const char *node, struct err *e) {
     struct seat was = *seat;
     uint64_t opens = c->opens;
-    snprintf(seat->node, sizeof seat->node, "%s", node);
-    seat->shown_as = add_node(c, node);
+    seat_at_node(seat, node);
     int rc = flow_move(c->flow, seat->index, e);
     if (c->opens == opens) { // nothing was asked of the other node
         memcpy(seat->node, was.node, sizeof seat->node);
         seat->shown_as = was.shown_as;
     } else
         c->single = false;
-    if (!rc) c->goal = seat;
-    return rc;
+    if (rc) return -1;
+    c->goal = seat;
+    snprintf(c->left, sizeof c->left, "%s", c->seats[1 - seat->index].node);
+    return 0;
 }
 
 int course_move(struct course *c, const char *node, struct err *e) {
