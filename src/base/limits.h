@@ -17,9 +17,10 @@
 #define LIMIT_HTTP_REFUSED        64u          // connections beyond the limit that still get a 503
 #define LIMIT_HTTP_LISTENERS      8u           // addresses one server listens on
 #define LIMIT_JSON_VALUES         (1u << 18)   // values of a JSON document from outside
-#define LIMIT_JSON_DEPTH          64u          // nesting of a JSON document from outside
-#define LIMIT_IPC_TO_WORKER       (64u << 20)  // one message to a worker, bytes
-#define LIMIT_IPC_FROM_WORKER     (8u << 20)   // one message from a worker, bytes
+#define LIMIT_PROMPT_IDS          (LIMIT_JSON_VALUES - 4096u) // token ids of a prompt; with the rest of a message they fit
+#define LIMIT_JSON_DEPTH          64u                         // nesting of a JSON document from outside
+#define LIMIT_IPC_TO_WORKER       (64u << 20)                 // one message to a worker, bytes
+#define LIMIT_IPC_FROM_WORKER     (8u << 20)                  // one message from a worker, bytes
 #define LIMIT_IPC_BACKLOG         (128u << 20) // requests that one worker has not taken yet, bytes; then 429
 #define LIMIT_ANSWER              (16u << 20)  // text of an answer that is not streamed, bytes
 #define LIMIT_STOP_STRINGS        16u          // stop strings of one request

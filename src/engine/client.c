@@ -139,7 +139,9 @@ static int on_begin(struct engine *w, struct request *r, const json_t *msg, stru
     struct gen_begin b;
     int32_t *tokens;
     (void)w;
+    if (r->begun) return err_set(e, ERR_INVALID, "a request that has begun twice");
     if (begin_decode(msg, &b, &tokens, e)) return -1;
+    r->begun = true;
     if (!r->gone) r->ev.begin(r->arg, &b);
     free(tokens);
     return 0;

@@ -11,7 +11,7 @@ struct request {
     struct gen_events ev;
     void *arg;
     struct buf frame; // the encoded message, until a worker gets it
-    bool sent;
+    bool sent, begun;
     bool gone;      // cancelled, but its worker may still read slots: kept until its end, no callbacks any more
     int32_t *slots; // given to the worker to be installed
     int32_t n_slots, room;

@@ -238,6 +238,8 @@ static int get_messages(const json_t *o, struct gen_request *g, struct err *e) {
 static int check_tokens(const json_t *tokens, struct err *e) {
     const json_t *v;
     size_t i;
+    if (json_array_size(tokens) > LIMIT_PROMPT_IDS)
+        return err_param(e, "prompt", "'prompt' holds more than %u token ids", LIMIT_PROMPT_IDS);
     json_array_foreach(tokens, i, v) {
         json_int_t id = json_integer_value(v);
         if (!json_is_integer(v) || id < 0 || id > INT32_MAX)

@@ -198,6 +198,7 @@ void cluster_free(struct cluster *c) {
     invite_end_all(c);
     join_end(c);
     leave_end(c);
+    pair_links_free(&c->lingering);
     reach_cancel(c->looking);
     if (c->transfers) transfers_free(c->transfers);
     peers_free(c->peers);

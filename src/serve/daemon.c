@@ -63,7 +63,8 @@ static void close_all(struct daemon *d) {
 static void on_tick(evutil_socket_t fd, short what, void *arg) {
     struct daemon *d = arg;
     (void)fd, (void)what;
-    d->idle_ticks = d->serve.metrics.active ? 0 : d->idle_ticks + 1;
+    bool busy = d->serve.metrics.active || !TAILQ_EMPTY(&d->serve.ordered);
+    d->idle_ticks = busy ? 0 : d->idle_ticks + 1;
     bool at_rest = d->idle_ticks >= IDLE_TICKS;
     if (d->models_stopped && at_rest)
         close_all(d);

@@ -215,7 +215,10 @@ static void start(struct flow *f, struct seat *s, int32_t from) {
 
 // Somebody has gone, or was done without: sees to it that somebody speaks.
 static void go_on(struct flow *f) {
-    if (!is_open(f->target)) f->target = NULL;
+    if (!is_open(f->target)) {
+        f->target = NULL;
+        if (is_open(f->speaker)) f->speaker->leaving = false; // it has nowhere to go
+    }
     if (!is_open(f->speaker)) {
         f->speaker = is_open(&f->seats[0]) ? &f->seats[0] : is_open(&f->seats[1]) ? &f->seats[1] : NULL;
         f->target = NULL;

@@ -48,7 +48,9 @@ static void on_paused(void *arg, int32_t tokens, int32_t past) {
     tell(arg, sitemsg_write_paused(&(struct sitemsg_paused){tokens, past}));
 }
 
-static void on_cut(void *arg, const struct err *why) { tell(arg, sitemsg_write_error("site.broken", why)); }
+static void on_cut(void *arg, bool arriving, const struct err *why) {
+    tell(arg, sitemsg_write_error(arriving ? "site.starved" : "site.broken", why));
+}
 
 static void on_ended(void *arg, const struct gen_result *r) {
     tell(arg, sitemsg_write_ended(r));
@@ -60,7 +62,10 @@ static void tell_failed(const struct ordered *o, const struct err *why) {
 }
 
 static void on_failed(void *arg, const struct err *why) {
-    tell_failed(arg, why);
+    const struct ordered *o = arg;
+    struct err told = *why;
+    if (o->s->stopping) told.code = ERR_UNREACHABLE; // its gateway may go on elsewhere
+    tell_failed(o, &told);
     ordered_free(arg);
 }
 
@@ -91,6 +96,8 @@ static void obey_open(struct serve *s, const struct peer *p, uint64_t n, const j
     gen_request_init(&gen);
     if (!o)
         err_set(&why, ERR_INTERNAL, "out of memory");
+    else if (s->stopping)
+        err_set(&why, ERR_UNREACHABLE, "this node is stopping");
     else if (may_open(s, p->id, n, &why) && !sitemsg_read_open(msg, &spec, &gen, &why)) {
         *o = refused;
         TAILQ_INSERT_TAIL(&s->ordered, o, next);

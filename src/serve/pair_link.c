@@ -41,6 +41,13 @@ void pair_link_free(struct pair_link *l) {
     if (!l->handling) destroy(l);
 }
 
+void pair_links_free(struct pair_links *all) {
+    for (struct pair_link *l = TAILQ_FIRST(all), *next; l; l = next) {
+        next = TAILQ_NEXT(l, next);
+        pair_link_free(l);
+    }
+}
+
 static void end(struct pair_link *l, const struct err *why) {
     if (l->closed) return;
     l->closed = true;

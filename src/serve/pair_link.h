@@ -24,6 +24,7 @@ void pair_link_free(struct pair_link *l); // also from inside its callbacks; NUL
 // Frees it as soon as what was sent has left; no callbacks any more. Until then it is in `lingering`, whose owner frees
 // it earlier where need be.
 void pair_link_finish(struct pair_link *l, struct pair_links *lingering);
+void pair_links_free(struct pair_links *all); // what lingers
 
 int pair_link_send(struct pair_link *l, json_t *msg, struct err *e) MUST_USE; // takes msg over; NULL: out of memory
 void pair_link_wait(struct pair_link *l, unsigned seconds);                   // for the next message

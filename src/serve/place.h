@@ -22,7 +22,7 @@ struct place_events {
     void (*text)(void *arg, const char *text, size_t len, int32_t tokens, int32_t id);
     void (*installed)(void *arg, int32_t upto, uint64_t bytes); // bytes that came in, on the wire
     void (*paused)(void *arg, int32_t tokens, int32_t past);
-    void (*cut)(void *arg, const struct err *why); // no more rows will come, or leave
+    void (*cut)(void *arg, bool arriving, const struct err *why); // no more rows will come, or else leave
     void (*ended)(void *arg, const struct gen_result *r);
     void (*failed)(void *arg, const struct err *why);
 };

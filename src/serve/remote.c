@@ -37,6 +37,8 @@ static void order_or_forget(struct remote *r, const char *type) {
 }
 
 static int remote_start(struct place *p, const int32_t *generated, int32_t n, int32_t from, struct err *e) {
+    if (n > (int32_t)LIMIT_PROMPT_IDS)
+        return err_set(e, ERR_LIMIT, "an answer of %d tokens is too long to move", (int)n);
     return order(remote_of(p), sitemsg_write_start(generated, n, from), e);
 }
 
@@ -108,12 +110,15 @@ static int told_paused(struct remote *r, const json_t *msg, struct err *e) {
     return 0;
 }
 
-static int told_broken(struct remote *r, const json_t *msg, struct err *e) {
+static int told_cut(struct remote *r, const json_t *msg, bool arriving, struct err *e) {
     struct err why;
     if (sitemsg_read_error(msg, &why, e)) return -1;
-    r->place.ev.cut(r->place.arg, &why);
+    r->place.ev.cut(r->place.arg, arriving, &why);
     return 0;
 }
+
+static int told_broken(struct remote *r, const json_t *msg, struct err *e) { return told_cut(r, msg, false, e); }
+static int told_starved(struct remote *r, const json_t *msg, struct err *e) { return told_cut(r, msg, true, e); }
 
 static int told_ended(struct remote *r, const json_t *msg, struct err *e) {
     struct gen_result result;
@@ -136,8 +141,8 @@ static const struct {
     teller tell;
 } tellers[] = {
     {"site.opened", told_opened}, {"site.text", told_text},     {"site.installed", told_installed},
-    {"site.paused", told_paused}, {"site.broken", told_broken}, {"site.ended", told_ended},
-    {"site.failed", told_failed},
+    {"site.paused", told_paused}, {"site.broken", told_broken}, {"site.starved", told_starved},
+    {"site.ended", told_ended},   {"site.failed", told_failed},
 };
 
 static struct remote *find(struct serve *s, const struct peer *p, const json_t *msg) {

@@ -152,9 +152,9 @@ static void on_paused(void *arg, int32_t tokens, int32_t past) {
     buf_printf(&told, "paused %d %d; ", (int)tokens, (int)past);
 }
 
-static void on_cut(void *arg, const struct err *why) {
+static void on_cut(void *arg, bool arriving, const struct err *why) {
     (void)arg;
-    buf_printf(&told, "cut %s; ", err_name(why->code));
+    buf_printf(&told, "%s %s; ", arriving ? "starved" : "cut", err_name(why->code));
 }
 
 static void on_ended(void *arg, const struct gen_result *r) {
@@ -250,9 +250,10 @@ static void test_a_whole_life(void **state) {
     place_cut(p);
     ev->paused(arg, 1, 66);
     err_set(&e, ERR_UNREACHABLE, "gone");
-    ev->cut(arg, &e);
+    ev->cut(arg, false, &e);
+    ev->cut(arg, true, &e);
     carry();
-    expect(&told, "paused 1 66; cut unreachable; ");
+    expect(&told, "paused 1 66; cut unreachable; starved unreachable; ");
     assert_int_equal(place_start(p, NULL, 0, -1, &e), 0);
     ev->ended(arg, &(struct gen_result){.finish = FINISH_LENGTH, .completion_tokens = 8});
     carry(); // the node has dropped it: the last order finds nothing

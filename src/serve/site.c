@@ -62,7 +62,7 @@ static void end_inflow(struct site *site) {
 static void on_inflow_failed(void *arg, const struct err *why) {
     struct site *site = arg;
     end_inflow(site);
-    site->place.ev.cut(site->place.arg, why);
+    site->place.ev.cut(site->place.arg, true, why);
 }
 
 static int32_t slots_of(const struct kv_shape *s) { return s->form == KV_OPAQUE ? 1 : INFLOW_SLOTS; }
@@ -119,7 +119,7 @@ static int expect(struct site *site, const struct worker_info *info, int32_t fir
 static void on_outflow_failed(void *arg, const struct err *why) {
     struct site *site = arg;
     place_cut(&site->place);
-    site->place.ev.cut(site->place.arg, why);
+    site->place.ev.cut(site->place.arg, false, why);
 }
 
 static void on_rows(void *arg, const struct kv_rows *r) {

@@ -52,7 +52,7 @@ json_t *sitemsg_write_installed(const struct sitemsg_installed *m);
 int sitemsg_read_installed(const json_t *msg, struct sitemsg_installed *m, struct err *e) MUST_USE;
 json_t *sitemsg_write_paused(const struct sitemsg_paused *m);
 int sitemsg_read_paused(const json_t *msg, struct sitemsg_paused *m, struct err *e) MUST_USE;
-json_t *sitemsg_write_error(const char *type, const struct err *why); // "site.broken", "site.failed"
+json_t *sitemsg_write_error(const char *type, const struct err *why); // "site.broken", "site.starved", "site.failed"
 int sitemsg_read_error(const json_t *msg, struct err *why, struct err *e) MUST_USE;
 json_t *sitemsg_write_ended(const struct gen_result *r);
 int sitemsg_read_ended(const json_t *msg, struct gen_result *r, struct err *e) MUST_USE;
