@@ -189,7 +189,7 @@ def case(a, rate, wire, length, rounds):
     alone = median([transfer_after_prefill(s, length) for s in samples["naive"]])
     exposed = median([transfer_after_prefill(s, length) for s in samples["zero-stall"]])
     tpot = median([median(s.gaps()) for s in samples["local"]])
-    worst = median([max(s.gaps()) for s in samples["zero-stall"]])
+    worst, worst_local = (median([max(s.gaps()) for s in samples[m]]) for m in ("zero-stall", "local"))
     figures = {
         "link_gbit": rate, "prompt": length, "wire": wire, "mode_total_s": {m: round(total[m], 3) for m in MODES},
         "ttft_ratio": round(median([z.ttft / l.ttft for z, l in zip(samples["zero-stall"], samples["local"])]), 3),
@@ -197,12 +197,14 @@ def case(a, rate, wire, length, rounds):
         "total_ratio_vs_local": round(total["zero-stall"] / total["local"], 3),
         "prefill_s": round(ttft["local"], 3), "transfer_alone_s": alone and round(alone, 3),
         "hidden": round(1 - exposed / alone, 3) if alone and exposed is not None else None,
-        "stall_ms": round((worst - tpot) * 1000, 1), "tpot_ms": round(tpot * 1000, 2),
+        "stall_ms": round((worst - tpot) * 1000, 1), "local_stall_ms": round((worst_local - tpot) * 1000, 1),
+        "tpot_ms": round(tpot * 1000, 2),
         "same_bytes": length not in texts,
     }
     print(f"{rate or 'loopback':>8} {wire:>5} {length:>6}  prefill {ttft['local']:7.3f} s  transfer {alone or 0:7.3f} s  "
           f"TTFT x{figures['ttft_ratio']:.3f}  total: " + " ".join(f"{m} {total[m]:.2f}" for m in MODES) +
-          f" s  hidden {figures['hidden']}  longest gap {worst * 1000:.1f} ms (TPOT {tpot * 1000:.1f})",
+          f" s  hidden {figures['hidden']}  longest gap {worst * 1000:.1f} ms (local {worst_local * 1000:.1f}, TPOT "
+          f"{tpot * 1000:.1f})",
           flush=True)
     return figures
 
