@@ -2,6 +2,7 @@
 # Everything else is CMake: see CMakePresets.json and ARCHITECTURE.md.
 PRESET  ?= release
 BUILD   := build/$(PRESET)
+JOBS    := $(shell getconf _NPROCESSORS_ONLN)
 DOC     ?=
 MODEL   ?=
 PREFIX  ?= /usr/local
@@ -26,7 +27,7 @@ check: ## set up, build with -Werror, run every test
 	@scripts/bootstrap check
 	@$(MAKE) --no-print-directory configure
 	@cmake --build $(BUILD)
-	@ctest --test-dir $(BUILD) --output-on-failure --schedule-random --no-tests=error
+	@ctest --test-dir $(BUILD) --output-on-failure --schedule-random --no-tests=error --parallel $(JOBS)
 
 check-asan: ## the same under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory check PRESET=asan

@@ -238,7 +238,7 @@ void invite_guest(struct cluster *c, struct bufferevent *bev) {
     struct guest *g;
     struct err why;
     TAILQ_FOREACH(g, &c->guests, next) n++;
-    g = c->roster && !TAILQ_EMPTY(&c->invitations) && n < LIMIT_PAIR_GUESTS ? calloc(1, sizeof *g) : NULL;
+    g = c->roster && n < LIMIT_PAIR_GUESTS ? calloc(1, sizeof *g) : NULL;
     if (!g) {
         bufferevent_free(bev);
         return;

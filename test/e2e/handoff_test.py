@@ -112,12 +112,12 @@ def same_bytes(a, b, lengths, **members):
     for length in lengths:
         prompt = prompt_of(length)
         for sampling in ({"seed": 1}, {"temperature": 1.0, "seed": 7}):
-            alone = a.ask(prompt, max_tokens=40, ignore_eos=True, **sampling, **members).read()
+            alone = a.ask(prompt, max_tokens=30, ignore_eos=True, **sampling, **members).read()
             check(alone.done and alone.text, f"no answer: {alone.error}")
             for handover in ("zero-stall", "wait", "after"):
                 ways.append(ways.pop(0))
                 gateway, prefill, decode = ways[0]
-                both = gateway.ask(prompt, prefill.name, decode.name, handover, max_tokens=40, ignore_eos=True, **sampling,
+                both = gateway.ask(prompt, prefill.name, decode.name, handover, max_tokens=30, ignore_eos=True, **sampling,
                                    **members).read()
                 check(both.error is None, f"{length} {handover}: {both.error}")
                 check(both.text == alone.text, f"{length} {sampling} {handover}: {both.text!r} is not {alone.text!r}")
@@ -129,7 +129,7 @@ def same_bytes(a, b, lengths, **members):
 
 def test_same_bytes_at_every_length():
     with two_nodes() as (a, b):
-        same_bytes(a, b, (1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 1000))
+        same_bytes(a, b, (1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 700))
 
 
 def test_recall_goes_on_verbatim():
@@ -328,10 +328,10 @@ def test_another_model_of_that_name():
 
 
 # ---- faults
-LONG = {"max_tokens": 150, "ignore_eos": True}
+LONG = {"max_tokens": 90, "ignore_eos": True}
 
 
-def disturb(a, b, gateway, harm, moment, length=600):
+def disturb(a, b, gateway, harm, moment, length=400):
     """A long answer over two nodes, harmed at some moment; it must be the undisturbed one."""
     prompt = prompt_of(length)
     sampling = {} if moment == "first" else {"temperature": 0.9, "seed": 3}
