@@ -252,6 +252,7 @@ static int io_start(void *io, int place, const int32_t *generated, int32_t n, in
 
 static int io_pause(void *io, int place, struct err *e) {
     struct course *c = io;
+    c->seats[place].held = true; // from now on it computes when it is started
     return place_pause(c->seats[place].place, e);
 }
 
