@@ -3,8 +3,6 @@
 #include "cli/own_daemon.h"
 #include "cli/term.h"
 
-static const struct option options[] = {OPTION_JSON};
-
 static int run(struct invocation *in) {
     struct err e = {.code = ERR_NONE};
     struct own_daemon own = {.pid = 0};
@@ -32,8 +30,8 @@ const struct command command_leave = {
     .details = "The other nodes are told as far as they can be reached; the admin's next change of the cluster drops "
                "this node from\n"
                "its list.",
-    .options = options,
-    .n_options = COUNT_OF(options),
+    .options = json_option,
+    .n_options = COUNT_OF(json_option),
     .settings = SETTINGS_API,
     .run = run,
 };

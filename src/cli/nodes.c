@@ -1,16 +1,13 @@
 // nebulus nodes: the members of this node's cluster, as this node sees them.
 #include "base/json.h"
 #include "base/text.h"
-#include "cli/api_client.h"
-#include "cli/command.h"
 #include "cli/table.h"
 #include "cli/term.h"
+#include "cli/view.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-static const struct option options[] = {OPTION_JSON};
 
 struct node {
     const char *name, *id, *state, *role, *address, *why, *version;
@@ -127,24 +124,15 @@ static int print_nodes(const json_t *answer, struct err *e) {
     return rc ? -1 : print_reasons(nodes, e);
 }
 
-static int run(struct invocation *in) {
-    struct err e = {.code = ERR_NONE};
-    json_t *answer = NULL;
-    struct api_client *api = api_open(in->settings.api, &e);
-    int rc = api ? api_get(api, "/nebulus/v1/nodes", &answer, &e) : -1;
-    if (!rc) rc = args_has(&in->args, "json") ? term_print_json(json_incref(answer), &e) : print_nodes(answer, &e);
-    json_decref(answer);
-    api_close(api);
-    return rc ? cli_fail(&e) : CLI_OK;
-}
+static int run(struct invocation *in) { return view_run(in, "/nebulus/v1/nodes", print_nodes); }
 
 const struct command command_nodes = {
     .name = "nodes",
     .group = "Cluster",
     .arguments = "",
     .summary = "List the cluster's nodes, and which can be reached",
-    .options = options,
-    .n_options = COUNT_OF(options),
+    .options = json_option,
+    .n_options = COUNT_OF(json_option),
     .settings = SETTINGS_API,
     .run = run,
 };

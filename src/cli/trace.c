@@ -1,9 +1,8 @@
 // nebulus trace: what happened to a request, and when.
 #include "base/json.h"
 #include "base/text.h"
-#include "cli/api_client.h"
-#include "cli/command.h"
 #include "cli/term.h"
+#include "cli/view.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -86,17 +85,10 @@ static int print_timeline(const json_t *trace, struct err *e) {
 }
 
 static int run(struct invocation *in) {
-    struct err e = {.code = ERR_NONE};
     char path[256], id[128];
-    json_t *trace = NULL;
     text_escape(id, sizeof id, in->args.n_words ? in->args.words[0] : "latest");
     snprintf(path, sizeof path, "/nebulus/v1/traces/%s", id);
-    struct api_client *api = api_open(in->settings.api, &e);
-    int rc = api ? api_get(api, path, &trace, &e) : -1;
-    if (!rc) rc = args_has(&in->args, "json") ? term_print_json(json_incref(trace), &e) : print_timeline(trace, &e);
-    json_decref(trace);
-    api_close(api);
-    return rc ? cli_fail(&e) : CLI_OK;
+    return view_run(in, path, print_timeline);
 }
 
 const struct command command_trace = {

@@ -1,4 +1,5 @@
 #include "serve/remote.h"
+#include "base/log.h"
 #include "serve/node.h"
 #include "serve/place_ops.h"
 #include "serve/sitemsg.h"
@@ -31,9 +32,10 @@ static int order(struct remote *r, json_t *msg, struct err *e) {
     return rc;
 }
 
-static void order_or_forget(struct remote *r, const char *type) {
+// What cannot be sent need not be: the link is gone, and all of the place with it, as remote_lost will tell.
+static void order_if_there(struct remote *r, const char *type) {
     struct err why;
-    if (!r->over && order(r, sitemsg_write_plain(type), &why)) r->over = true; // its link is gone, and so is all of it
+    if (!r->over && order(r, sitemsg_write_plain(type), &why)) log_debug("node %.8s: %s", r->node, why.msg);
 }
 
 static int remote_start(struct place *p, const int32_t *generated, int32_t n, int32_t from, struct err *e) {
@@ -50,11 +52,11 @@ static int remote_pause(struct place *p, struct err *e) {
     return order(remote_of(p), sitemsg_write_plain("site.pause"), e);
 }
 
-static void remote_cut(struct place *p) { order_or_forget(remote_of(p), "site.cut"); }
+static void remote_cut(struct place *p) { order_if_there(remote_of(p), "site.cut"); }
 
 static void remote_drop(struct place *p) {
     struct remote *r = remote_of(p);
-    order_or_forget(r, "site.drop");
+    order_if_there(r, "site.drop");
     TAILQ_REMOVE(&r->s->remotes, r, next);
     free(r);
 }
@@ -160,7 +162,7 @@ bool remote_heard(struct serve *s, const struct peer *p, const char *type, const
         struct remote *r = find(s, p, msg);
         struct err why;
         if (!r || r->over || !tellers[i].tell(r, msg, &why)) return true; // a late word about a place that was dropped
-        order_or_forget(r, "site.drop");
+        order_if_there(r, "site.drop");
         r->over = true;
         r->place.ev.failed(r->place.arg, &why);
         return true;

@@ -309,11 +309,11 @@ static void test_a_link_that_is_lost(void **state) {
     snprintf(node.id, sizeof node.id, "%s", ids[NODE]);
     struct place *one = open_well(), *two = open_well();
     is_down = true;
-    place_cut(two); // notices it first, and is not told again
+    place_cut(two); // notices it first, and is told all the same
     err_set(&e, ERR_UNREACHABLE, "down");
     remote_lost(&serves[GATEWAY], &node, &e);
     orders_lost(&serves[NODE], &gateway);
-    expect(&told, "failed unreachable; ");
+    expect(&told, "failed unreachable; failed unreachable; ");
     expect(&done, "drop; drop; ");
     place_drop(one);
     place_drop(two);

@@ -32,11 +32,19 @@ struct site {
 
 static struct site *site_of(struct place *p) { return (struct site *)p; }
 
-static void close_streams(struct site *site) {
+static void end_inflow(struct site *site) {
     inflow_close(site->in);
-    outflow_close(site->out);
     site->in = NULL;
+}
+
+static void end_outflow(struct site *site) {
+    outflow_close(site->out);
     site->out = NULL;
+}
+
+static void close_streams(struct site *site) {
+    end_inflow(site);
+    end_outflow(site);
 }
 
 // Tells of a failure that this side has noticed. The caller touches the site no more.
@@ -52,11 +60,6 @@ static void on_unit(void *arg, int32_t slot, int32_t first, int32_t count) {
     struct site *site = arg;
     struct err why;
     if (site->id && engine_install(site->model->engine, site->id, slot, first, count, &why)) fail(site, &why);
-}
-
-static void end_inflow(struct site *site) {
-    inflow_close(site->in);
-    site->in = NULL;
 }
 
 static void on_inflow_failed(void *arg, const struct err *why) {
@@ -166,8 +169,7 @@ static void site_cut(struct place *p) {
     struct err why;
     if (!site->out) return;
     if (site->id && engine_export(site->model->engine, site->id, -1, 0, &why)) log_debug("%s", why.msg);
-    outflow_close(site->out);
-    site->out = NULL;
+    end_outflow(site);
 }
 
 void site_credit(struct serve *s, uint64_t stream, int32_t units) {

@@ -102,9 +102,12 @@ class Stream:
         self.text, self.error, self.done, self.finish, self.usage = "", None, False, None, None
 
     def __iter__(self):
+        heard = time.monotonic()
         while line := self.response.readline():
+            check(time.monotonic() - heard < PATIENCE, f"the answer stands still after {self.text!r}")  # pings go on
             if not line.startswith(b"data: "):
                 continue
+            heard = time.monotonic()
             if line.strip() == b"data: [DONE]":
                 self.done = True
                 return

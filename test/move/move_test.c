@@ -5,10 +5,12 @@
 #include "mover.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 // clang-format off
 #include <cmocka.h>
 // clang-format on
@@ -69,8 +71,21 @@ static bool is_clean(struct pair *p) {
     return true;
 }
 
+static void never(int signal) {
+    static const char why[] = "move_test: what is waited for never comes\n";
+    (void)signal;
+    if (write(STDERR_FILENO, why, sizeof why - 1) > 0) abort();
+}
+
+static void be_patient(void) {
+    enum { PATIENCE = 300 }; // seconds
+    signal(SIGALRM, never);
+    alarm(PATIENCE);
+}
+
 // Nothing is left behind: all cells are free, all slots and blocks are where they belong.
 static void check_clean(struct pair *p) {
+    be_patient();
     while (!is_clean(p)) event_base_loop(p->base, EVLOOP_ONCE);
     for (int32_t i = 0; i < arena_blocks(engine_arena(p->a)); i++)
         assert_int_equal(arena_block_out(engine_arena(p->a), i), -1);
@@ -120,13 +135,35 @@ static void request_of(struct gen_request *r, const struct pair *p, int n, int w
     }
 }
 
-static void check_same(const struct mover *a, const struct mover *b, int n, int which) {
+// Whether the model writes `token` after n tokens of a prompt and i of the answer, where it likes that a little more.
+static bool would_write(struct pair *p, int n, int which, const struct mover *m, int32_t i, int32_t token) {
+    static const float little = 0.01f; // the logits of a random model are about 1
+    static struct mover next;
+    struct gen_request r;
+    request_of(&r, p, n, which, 1);
+    for (int32_t k = 0; k < i; k++) json_array_append_new(r.prompt, json_integer(m->tokens[k]));
+    r.sampling.bias[r.sampling.n_bias++] = (struct logit_bias){token, little};
+    assert_int_equal(mover_run(&next, p->base, p->a, NULL, &r, NULL), 0);
+    gen_request_free(&r);
+    return next.n_tokens == 1 && next.tokens[0] == token;
+}
+
+// Rows that are computed anew, many at a time, are rounded otherwise in their last bit: where two tokens are all but
+// equally good, the other one may win. From there on the answers are two different ones.
+static bool is_tie(struct pair *p, int n, int which, const struct mover *a, const struct mover *b, int32_t i) {
+    if (!strcmp(p->model, "recall") || a->tokens[i] == b->tokens[i]) return false;
+    return would_write(p, n, which, a, i, a->tokens[i]) && would_write(p, n, which, a, i, b->tokens[i]);
+}
+
+static void check_same(struct pair *p, const struct mover *a, const struct mover *b, int n, int which) {
     assert_true(a->n_tokens > 0);
+    for (int32_t i = 0; i < a->n_tokens && i < b->n_tokens; i++) {
+        if (a->tokens[i] == b->tokens[i]) continue;
+        if (is_tie(p, n, which, a, b, i)) return;
+        fail_msg("prompt of %d, sampling %d: token %d of %d differs (moved after %d)", n, which, i, a->n_tokens,
+                 b->past + 1 - b->n_prompt);
+    }
     assert_int_equal(b->n_tokens, a->n_tokens);
-    for (int32_t i = 0; i < a->n_tokens; i++)
-        if (a->tokens[i] != b->tokens[i])
-            fail_msg("prompt of %d, sampling %d: token %d of %d differs (moved after %d)", n, which, i, a->n_tokens,
-                     b->past + 1 - b->n_prompt);
     assert_int_equal(b->len, a->len);
     assert_memory_equal(b->text, a->text, a->len);
     assert_int_equal(b->result.finish, a->result.finish);
@@ -141,13 +178,14 @@ static void compare(struct pair *p, int n, int which, int64_t max_tokens, const 
     enum { TRIES = 20 };
     static struct mover alone, moved;
     struct gen_request r;
+    be_patient();
     request_of(&r, p, n, which, max_tokens);
     if (stop) r.stop[r.n_stop++] = strdup(stop);
     assert_int_equal(mover_run(&alone, p->base, p->a, NULL, &r, NULL), 0);
     bool can_move = max_tokens > 4 * plan->pause_after, done = false;
     for (int i = 0; i < TRIES && !done; i++) {
         if (mover_run(&moved, p->base, p->a, p->b, &r, plan)) fail_msg("prompt of %d: %s", n, moved.why.msg);
-        check_same(&alone, &moved, n, which);
+        check_same(p, &alone, &moved, n, which);
         mover_close(&moved);
         done = moved.paused || !can_move || stop;
     }
@@ -269,6 +307,7 @@ static uint64_t ask(struct pair *p, struct lone *l, bool hold, int n, int64_t ma
     struct gen_request r;
     struct err e;
     uint64_t id = 0;
+    be_patient();
     memset(l, 0, sizeof *l);
     request_of(&r, p, n, 0, max_tokens);
     r.hold = hold;
@@ -463,12 +502,12 @@ static void test_recall(void **state) {
 
 // Several at the same time, in both directions: their rows stand side by side in batches and caches.
 static void test_together(void **state) {
-    enum { MANY = 6 };
+    enum { MANY = 5 };
     static struct mover alone[MANY], moved[MANY];
     struct pair *p = *state;
     struct gen_request r[MANY];
     for (int i = 0; i < MANY; i++) {
-        request_of(&r[i], p, 300 + 130 * i, i % 2, 60);
+        request_of(&r[i], p, 300 + 100 * i, i % 2, 60);
         assert_int_equal(mover_run(&alone[i], p->base, p->a, NULL, &r[i], NULL), 0);
     }
     for (int i = 0; i < MANY; i++)
@@ -476,7 +515,7 @@ static void test_together(void **state) {
     for (int i = 0; i < MANY; i++) {
         while (!moved[i].ended && !moved[i].failed) event_base_loop(p->base, EVLOOP_ONCE);
         if (moved[i].failed) fail_msg("%d: %s", i, moved[i].why.msg);
-        check_same(&alone[i], &moved[i], 300 + 130 * i, i % 2);
+        check_same(p, &alone[i], &moved[i], 300 + 100 * i, i % 2);
         mover_close(&moved[i]);
         gen_request_free(&r[i]);
     }
@@ -504,7 +543,7 @@ static void test_scattered_cells(void **state) {
     assert_int_equal(keep.ends + go.ends, 0);
     engine_cancel(small.b, gone);
     if (mover_run(&moved, p->base, p->a, small.b, &r, &plain)) fail_msg("%s", moved.why.msg);
-    check_same(&alone, &moved, 300, 0);
+    check_same(p, &alone, &moved, 300, 0);
     mover_close(&moved);
     gen_request_free(&r);
     engine_stop(small.b);
