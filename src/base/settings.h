@@ -46,7 +46,7 @@ struct settings {
     long gpu_layers;                           // -1 = all that fit
     long threads;                              // 0 = physical cores
     long chunk;                                // tokens of one prefill chunk (ubatch)
-    long keep;                                 // 1 = rows of ended sequences are kept while there is room
+    long keep;                                 // rows of ended sequences that are kept, see engine/worker/keep.h
     long step_ms;                              // longest step while other sequences decode; prefill chunks shrink to it
     enum setting_origin origin[SETTING_COUNT]; // by index in settings_table
 };

@@ -176,7 +176,8 @@ static int init(struct compute *c, struct model *m, struct queue *q, struct chan
     c->channel = channel;
     c->memory = llama_get_memory(m->ctx);
     c->step_ns = (uint64_t)(o->step_ms > 0 ? o->step_ms : 1) * NS_PER_MS;
-    c->keeps = o->keep && m->info.kv.form == KV_ROWS; // other caches cannot be cut off at any row
+    c->keeps = o->keep > 0 && m->info.kv.form == KV_ROWS; // other caches cannot be cut off at any row
+    c->keep_most = keep_most(o->keep, m->info.model_bytes, m->info.kv_bytes_per_token);
     c->apart = passes_apart();
     c->capacity = (int32_t)llama_n_batch(m->ctx);
     c->stats.cells_total = m->info.kv_cells;

@@ -9,7 +9,7 @@
 
 struct compute_options {
     long step_ms; // the longest step while sequences generate
-    bool keep;    // see engine/worker/keep.h
+    int64_t keep; // percent, see engine/worker/keep.h
 };
 
 // Runs until the queue is stopped. Fails only where memory runs out: then requests may be unanswered, and the worker

@@ -22,8 +22,9 @@ struct compute {
     bool barred; // nothing is admitted until a sequence has ended: the cache was fuller than its cells say
     bool keeps;  // sequences that end are kept
     struct keeper kept;
-    bool lost;  // something that the daemon waits for could not be said
-    bool again; // there is more to do at once: a place or rows to take
+    int64_t keep_most; // cells
+    bool lost;         // something that the daemon waits for could not be said
+    bool again;        // there is more to do at once: a place or rows to take
     struct worker_stats stats;
     struct exporter exporter;
     struct importer importer;

@@ -58,6 +58,10 @@ int32_t keeper_add(struct keeper *k, int32_t slot, int32_t *tokens, int32_t n) {
     return idle;
 }
 
+int64_t keep_most(int64_t percent, int64_t model_bytes, int64_t kv_bytes_per_token) {
+    return kv_bytes_per_token > 0 ? model_bytes / 100 * percent / kv_bytes_per_token : 0;
+}
+
 int64_t keeper_cells(const struct keeper *k) {
     int64_t cells = 0;
     for (int32_t i = 0; i < k->n; i++) cells += k->list[i].n;

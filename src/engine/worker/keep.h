@@ -5,6 +5,10 @@
 // stand in other batches than a whole prompt's would, and libllama's sums are not the same to the bit in each. A model
 // without a clear favourite (random weights) may then choose another token; `keep = 0` is for comparing such. Rows that
 // came from another node with a coarser wire type are kept as they came.
+//
+// Every step looks at the kept cells, too: a CPU at their masks, a GPU reads them. So only so many are kept that their
+// K/V bytes are `keep` percent of the weights' bytes, which each step reads as well: they cost a generated token no
+// more than that of its time. The latest one always is.
 #pragma once
 
 #include "base/limits.h"
@@ -37,6 +41,9 @@ int32_t keeper_best(const struct keeper *k, const int32_t *tokens, int32_t n, in
 // Takes tokens (malloc'd) over. Ones that hold nothing more than another one are not kept twice: returns the slot that
 // is free now, which may be the given one, or -1.
 int32_t keeper_add(struct keeper *k, int32_t slot, int32_t *tokens, int32_t n);
+
+// How many cells may be kept beside the latest sequence's.
+int64_t keep_most(int64_t percent, int64_t model_bytes, int64_t kv_bytes_per_token);
 
 int32_t keeper_take(struct keeper *k, int32_t i); // forgets it and returns its slot
 void keeper_touch(struct keeper *k, int32_t i);   // it was used just now

@@ -76,8 +76,16 @@ static void test_nothing_twice(void **state) {
     keeper_close(&k);
 }
 
+static void test_how_many(void **state) {
+    (void)state;
+    assert_int_equal(keep_most(12, 5000000000, 128 << 10), 4577); // 5 GB of weights, 128 kB a token
+    assert_int_equal(keep_most(12, 1 << 20, 1 << 20), 0);
+    assert_int_equal(keep_most(12, 1 << 30, 0), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_how_many),
         cmocka_unit_test(test_longest_prefix),
         cmocka_unit_test(test_order_of_use),
         cmocka_unit_test(test_nothing_twice),

@@ -57,6 +57,7 @@ static void keep(struct compute *c, struct sequence *s) {
         llama_memory_seq_rm(c->memory, idle, -1, -1);
         c->slots[c->n_slots++] = idle;
     }
+    while (c->kept.n > 1 && keeper_cells(&c->kept) > c->keep_most) kept_evict(c);
     c->again = true;
 }
 

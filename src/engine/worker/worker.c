@@ -81,7 +81,7 @@ static int serve(struct model *m, struct channel *channel, const struct engine_o
         blocks_close(&blocks);
         return err_set(e, ERR_INTERNAL, "cannot start a thread: %s", strerror(rc));
     }
-    rc = compute_run(m, &queue, channel, &blocks, &(struct compute_options){o->step_ms, o->keep > 0}, e);
+    rc = compute_run(m, &queue, channel, &blocks, &(struct compute_options){o->step_ms, o->keep}, e);
     shutdown(channel->fd, SHUT_RD); // wakes the control thread, unless it is what ended this
     pthread_join(thread, NULL);
     queue_close(&queue);

@@ -612,7 +612,7 @@ static void test_kept(void **state) {
     struct talk t, fresh;
     struct engine_options o = options();
     assert_true(start(&fresh, &o));
-    o.keep = 1;
+    o.keep = 100;
     assert_true(start(&t, &o));
     assert_int_equal(cached_of(&t, 1, 70), 0);
     assert_int_equal(cached_of(&t, 9, 100), 70);
@@ -643,7 +643,7 @@ static void test_kept_gives_way(void **state) {
     (void)state;
     struct talk t;
     struct engine_options o = options();
-    o.keep = 1;
+    o.keep = 100;
     o.parallel = 2;
     o.kv_cells = 400;
     assert_true(start(&t, &o));
@@ -668,7 +668,7 @@ static void test_kept_by_several(void **state) {
     (void)state;
     struct talk t;
     struct engine_options o = options();
-    o.keep = 1;
+    o.keep = 100;
     assert_true(start(&t, &o));
     assert_int_equal(cached_of(&t, 1, 200), 0);
     for (int id = 9; id <= 33; id += 8) ask_kept(&t, id, 210);
