@@ -47,8 +47,7 @@ const struct setting settings_table[] = {
     NUMBER(gpu_layers, "-1", -1, 100000, "layers computed on the GPU (-1: all)"),
     NUMBER(threads, "0", 0, 1024, "compute threads (0: one per core)"),
     NUMBER(chunk, "512", 16, 8192, "most tokens of one step"),
-    NUMBER(keep, "12", 0, 1000,
-           "keep ended conversations: K/V rows of so many % of the weights (0: none)"),
+    NUMBER(keep, "12", 0, 1000, "keep ended conversations: K/V rows of so many % of the weights (0: none)"),
     NUMBER(step_ms, "1000", 1, 60000, "longest step while other sequences decode, in milliseconds"),
 };
 const size_t settings_count = sizeof settings_table / sizeof *settings_table;
