@@ -7,7 +7,7 @@ DOC     ?=
 MODEL   ?=
 PREFIX  ?= /usr/local
 .DEFAULT_GOAL := build
-.PHONY: help build demo check check-asan check-tsan sim fuzz oracle soak bench-serve bench-handoff install clean configure
+.PHONY: help build demo check check-asan check-tsan sim fuzz oracle soak bench-serve bench-handoff bench-plan install clean configure
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ bench-handoff: build ## what a hand-over between two nodes costs and hides (root
 bench-serve: build ## throughput and latency against llama-server
 	@cmake --build $(BUILD)
 	@tools/bench/serve.sh $(BUILD)
+
+bench-plan: build ## how long a decision of the planner takes
+	@cmake --build $(BUILD) --target bench_plan
+	@$(BUILD)/tools/bench/bench_plan $(ARGS)
 
 install: build ## install the program under PREFIX
 	@cmake --install $(BUILD) --prefix $(PREFIX)

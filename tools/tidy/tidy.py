@@ -24,14 +24,15 @@ SKIPPED_DIRS = {".git", "build", "deps", "models", "node_modules", "corpus", "ve
 # Who may include whom (the folders below src/). A room may always include itself.
 ROOMS = {
     "base": (),
+    "plan": ("base",),
     "net": ("base",),
     "engine": ("base",),
     "worker": ("engine", "base"),
     "trust": ("base",),
     "cluster": ("engine", "net", "base"),
-    "serve": ("cluster", "trust", "engine", "net", "base"),
-    "cli": ("serve", "cluster", "trust", "engine", "net", "base"),
-    "main": ("cli", "serve", "cluster", "trust", "engine", "net", "base", "worker"),
+    "serve": ("cluster", "trust", "plan", "engine", "net", "base"),
+    "cli": ("serve", "cluster", "trust", "plan", "engine", "net", "base"),
+    "main": ("cli", "serve", "cluster", "trust", "plan", "engine", "net", "base", "worker"),
 }
 LLAMA_HEADERS = re.compile(r"^(llama|gguf|ggml(-[a-z]+)*)\.h$")
 BANNED = re.compile(r"\b(str(n?cpy|cat|tok)|v?sprintf|gets|alloca|atoi|atol|system|popen|tmpnam|mktemp|rand)\s*\(")
