@@ -50,9 +50,11 @@
 #define LIMIT_KV_FRAME            (32u << 20)  // payload of one frame of a KV stream, bytes
 #define LIMIT_KV_STREAMS          1024u        // KV streams that a node has open, in each direction
 #define LIMIT_KV_CONNECTIONS      64u          // connections of KV streams that peers have opened
+#define LIMIT_KV_CONNECTIONS_EACH 16u          // those of one peer
 #define LIMIT_KV_THREADS          256u         // threads that send KV streams
 #define LIMIT_KV_CONNECT_MS       3000u        // time to reach a peer and be let in
 #define LIMIT_KV_STALL_SECONDS    30u          // a connection on which nothing moves within a frame
+#define LIMIT_KV_RATE_LEAST       (64u << 10)  // bytes per second at which a frame must travel, beside these seconds
 #define LIMIT_KV_IDLE_SECONDS     30u          // connections to a peer to which no stream goes
 #define LIMIT_KV_BUFFER_MB        65536u       // memory shared with one worker, MB
 #define LIMIT_PEER_MESSAGE        (8u << 20)   // one message to another node or from it, bytes

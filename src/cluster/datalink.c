@@ -76,6 +76,10 @@ int datalink_dial(const char *host, uint16_t port, const atomic_bool *stop, stru
     return fd;
 }
 
+uint64_t datalink_until(uint64_t now_ns, unsigned stall_ms, uint32_t length) {
+    return now_ns + stall_ms * NS_PER_MS + length * 1000ull / LIMIT_KV_RATE_LEAST * NS_PER_MS;
+}
+
 bool datalink_hung_up(int fd) {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     return poll(&p, 1, 0) > 0;

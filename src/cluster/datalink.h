@@ -14,6 +14,10 @@ int datalink_dial(const char *host, uint16_t port, const atomic_bool *stop, stru
 // No delay, probes of silent connections, and time limits for what blocks.
 int datalink_tune(int fd, unsigned limit_ms, struct err *e) MUST_USE;
 
+// When a frame of `length` bytes that begins at now_ns must be over: after stall_ms, and what it takes at
+// LIMIT_KV_RATE_LEAST. A healthy link needs a fraction of that; who sends a byte now and then holds nothing for long.
+uint64_t datalink_until(uint64_t now_ns, unsigned stall_ms, uint32_t length);
+
 // Where the other side never speaks: it has ended the connection, or something is wrong with it.
 bool datalink_hung_up(int fd);
 void datalink_wait(const SSL *ssl, int fd); // until there is something to read, or the connection has ended

@@ -1,6 +1,7 @@
 // Connections that peers have opened: a thread each, which reads frames into the slots of inflows.
 #include "cluster/transfer_internal.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cluster/convert.h"
 #include "cluster/datalink.h"
@@ -58,10 +59,15 @@ static int take_frame(struct inlet *in, const struct kvframe *f, struct err *e) 
 static int next_frame(struct inlet *in, struct err *e) {
     uint8_t head[KVFRAME_BYTES];
     struct kvframe f;
+    unsigned stall_ms = in->t->o.frame_ms;
     datalink_wait(in->ssl, in->fd);
+    uint64_t begun = clock_mono_ns();
+    tls_until(in->ssl, datalink_until(begun, stall_ms, sizeof head));
     int rc = tls_read(in->ssl, head, sizeof head, e);
     if (rc) return rc;
-    return kvframe_decode(head, &f, e) || take_frame(in, &f, e) ? -1 : 0;
+    if (kvframe_decode(head, &f, e)) return -1;
+    tls_until(in->ssl, datalink_until(begun, stall_ms, f.length));
+    return take_frame(in, &f, e);
 }
 
 // ---------------------------------------------------------------- life
@@ -80,13 +86,51 @@ static void *run(void *arg) {
     return NULL;
 }
 
+static unsigned count(const struct transfers *t, const char *node) {
+    unsigned n = 0;
+    for (size_t i = 0; i < LIMIT_KV_CONNECTIONS; i++) n += t->inlets[i] && !strcmp(t->inlets[i]->node, node);
+    return n;
+}
+
+// The oldest connection of this node, or - without a node - of the one that has most.
+static struct inlet *oldest(const struct transfers *t, const char *node) {
+    struct inlet *found = NULL;
+    unsigned most = 0;
+    for (size_t i = 0; i < LIMIT_KV_CONNECTIONS; i++) {
+        struct inlet *in = t->inlets[i];
+        if (!in || (node && strcmp(in->node, node))) continue;
+        unsigned n = node ? 0 : count(t, in->node);
+        if (found && (n < most || (n == most && in->since_ns > found->since_ns))) continue;
+        found = in;
+        most = n;
+    }
+    return found;
+}
+
+// What one node opens takes no other node's place: its own oldest connection ends, which its peer may have given up
+// long since. Where all places are taken, the node that has most gives one to a node that has less.
+static void make_room(struct transfers *t, const char *node) {
+    unsigned own = count(t, node), all = 0;
+    for (size_t i = 0; i < LIMIT_KV_CONNECTIONS; i++) all += t->inlets[i] != NULL;
+    struct inlet *gives = NULL;
+    if (own >= LIMIT_KV_CONNECTIONS_EACH)
+        gives = oldest(t, node);
+    else if (all == LIMIT_KV_CONNECTIONS)
+        gives = oldest(t, NULL);
+    if (!gives || (own < LIMIT_KV_CONNECTIONS_EACH && count(t, gives->node) <= own)) return;
+    shutdown(gives->fd, SHUT_RDWR);
+    inlet_free(gives);
+}
+
 static struct inlet *make(struct transfers *t, const char *node, SSL *ssl, int fd) {
     int index = 0;
+    make_room(t, node);
     while (index < (int)LIMIT_KV_CONNECTIONS && t->inlets[index]) index++;
     struct inlet *in = index < (int)LIMIT_KV_CONNECTIONS && strlen(node) < NODE_ID ? calloc(1, sizeof *in) : NULL;
     if (!in) return NULL;
     in->t = t;
     in->index = index;
+    in->since_ns = clock_mono_ns();
     in->ssl = ssl;
     in->fd = fd;
     memcpy(in->node, node, strlen(node));

@@ -92,6 +92,7 @@ static int send_parcel(struct wire *w, const struct parcel *p, struct err *e) {
     }
     f.checksum = kvframe_checksum(&f, rows);
     kvframe_encode(&f, head);
+    tls_until(w->ssl, datalink_until(clock_mono_ns(), w->link->t->o.frame_ms, f.length));
     if (tls_write(w->ssl, head, sizeof head, e) || tls_write(w->ssl, rows, f.length, e)) return -1;
     w->written += f.length;
     if (w->written < w->link->t->o.rekey_bytes) return 0;
@@ -125,7 +126,8 @@ static int open_wire(struct wire *w, struct err *e) {
     uint8_t let_in;
     int fd = datalink_dial(l->host, l->port, &l->stop, e);
     if (fd < 0 || publish(w, fd, e)) return -1;
-    if (datalink_tune(fd, LIMIT_KV_CONNECT_MS, e) || tls_connect(w->ssl, fd, e)) return -1;
+    uint64_t until = clock_mono_ns() + LIMIT_KV_CONNECT_MS * NS_PER_MS;
+    if (datalink_tune(fd, LIMIT_KV_CONNECT_MS, e) || tls_connect(w->ssl, fd, until, e)) return -1;
     // A TLS 1.3 client that is refused believes that it is connected: the peer says so itself.
     int rc = tls_read(w->ssl, &let_in, 1, e);
     if (rc > 0) return err_set(e, ERR_UNREACHABLE, "it closed the connection at once");

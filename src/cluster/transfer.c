@@ -80,6 +80,7 @@ struct transfers *transfers_new(struct event_base *base, struct tls *tls, const 
     t->o = *o;
     if (t->o.connections < 1) t->o.connections = 1;
     if (t->o.connections > WIRES) t->o.connections = WIRES;
+    if (!t->o.frame_ms) t->o.frame_ms = LIMIT_KV_STALL_SECONDS * 1000;
     t->wake[0] = t->wake[1] = -1;
     if (!open_pipe(t, base, e)) return t;
     transfers_free(t);

@@ -23,6 +23,7 @@ struct transfers;
 struct transfers_options {
     int connections;      // to each peer that rows are sent to; 1 to 16, better 2 and more
     uint64_t rekey_bytes; // a connection's keys are renewed after so many
+    unsigned frame_ms;    // what a frame may take at least, see datalink_until; 0 = LIMIT_KV_STALL_SECONDS
     // Where a peer is and what its pin is. -1 where it is unknown. A numeric address is best: the threads look names up
     // with the system's resolver, and transfers_free waits for them.
     int (*find)(void *arg, const char *node, char *host, size_t host_size, uint16_t *port, uint8_t pin[TLS_PIN]);

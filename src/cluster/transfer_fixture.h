@@ -21,7 +21,9 @@ struct side {
     struct transfers *t;
     struct arena *arena;
     int accepted;
-    bool deaf; // accepts connections and never says a word
+    bool deaf;         // accepts connections and never says a word
+    const char *guise; // the node that all connections to it are taken to come from; NULL = the real one
+    unsigned frame_ms; // of transfers_options
 };
 
 static inline bool side_trusts(void *arg, const uint8_t pin[TLS_PIN]) {
@@ -56,7 +58,8 @@ static inline void side_shaken(struct bufferevent *bev, short what, void *arg) {
     tls_peer_pin(ssl, pin);
     s->accepted++;
     for (int i = 0; i < SIDES; i++)
-        if (!memcmp(s->sides[i].key.pin, pin, TLS_PIN)) transfers_accept(s->t, s->sides[i].id, ssl, fd);
+        if (!memcmp(s->sides[i].key.pin, pin, TLS_PIN))
+            transfers_accept(s->t, s->guise ? s->guise : s->sides[i].id, ssl, fd);
 }
 
 static inline void side_accept(struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *a, int n, void *arg) {
@@ -72,7 +75,8 @@ static inline void side_accept(struct evconnlistener *l, evutil_socket_t fd, str
 }
 
 static inline void side_start(struct side *s, int connections, uint64_t rekey_bytes) {
-    struct transfers_options o = {.connections = connections, .rekey_bytes = rekey_bytes, .find = side_find, .arg = s};
+    struct transfers_options o = {
+        .connections = connections, .rekey_bytes = rekey_bytes, .frame_ms = s->frame_ms, .find = side_find, .arg = s};
     struct err e;
     s->t = transfers_new(s->base, s->key.tls, &o, &e);
     if (!s->t) abort();

@@ -94,7 +94,7 @@ struct inlet {
     bool ended;
     uint8_t *room; // for rows that are converted or thrown away
     size_t room_size;
-    uint64_t stranger; // the stream that was refused last
+    uint64_t since_ns, stranger; // accepted then; the stream that was refused last
 };
 
 struct transfers {

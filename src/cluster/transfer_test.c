@@ -467,10 +467,21 @@ struct hostile {
     bool cut;     // the connection, instead of ending it
     int pause[2]; // where there is a pipe: what is written from `pause_at` waits for a byte in it
     size_t pause_at;
+    bool drips; // what is written from there comes byte by byte, until the other side has had enough
     pthread_t thread;
     int rc;
 };
 static struct hostile hostile;
+
+// 0: it was cut off.
+static int drip(struct hostile *h) {
+    struct err why;
+    for (size_t i = h->pause_at; i < h->n; i++) {
+        if (tls_write(h->ssl, h->bytes + i, 1, &why)) return 0;
+        usleep(5000);
+    }
+    return -1;
+}
 
 static void *be_hostile(void *arg) {
     struct hostile *h = arg;
@@ -478,10 +489,13 @@ static void *be_hostile(void *arg) {
     atomic_bool stop = false;
     char byte;
     int fd = datalink_dial("127.0.0.1", h->to->port, &stop, &why);
-    h->rc = fd < 0 || tls_connect(h->ssl, fd, &why) || tls_read(h->ssl, &byte, 1, &why);
+    h->rc = fd < 0 || tls_connect(h->ssl, fd, 0, &why) || tls_read(h->ssl, &byte, 1, &why);
     if (!h->rc) h->rc = tls_write(h->ssl, h->bytes, h->pause_at, &why);
     if (!h->rc && h->pause[0]) h->rc = read(h->pause[0], &byte, 1) != 1;
-    if (!h->rc) h->rc = tls_write(h->ssl, h->bytes + h->pause_at, h->n - h->pause_at, &why);
+    if (!h->rc && h->drips)
+        h->rc = drip(h);
+    else if (!h->rc)
+        h->rc = tls_write(h->ssl, h->bytes + h->pause_at, h->n - h->pause_at, &why);
     if (h->cut) SSL_set_shutdown(h->ssl, SSL_SENT_SHUTDOWN);
     tls_close(h->ssl, fd);
     return NULL;
@@ -496,7 +510,7 @@ static void hostile_new(struct side *as, struct side *to) {
 }
 
 static void hostile_start(void) {
-    if (!hostile.pause[0]) hostile.pause_at = hostile.n;
+    if (!hostile.pause[0] && !hostile.drips) hostile.pause_at = hostile.n;
     assert_int_equal(pthread_create(&hostile.thread, NULL, be_hostile, &hostile), 0);
 }
 
@@ -657,6 +671,31 @@ static void broken_framing(void **arg) {
         start(2, 0, KV_F16, 50, 8); // other connections
         finish(&streams[2]);
         close_in(other);
+    }
+}
+
+// A frame has a time to be there, from its first byte on: one that drips ends its connection, within the rows as well
+// as within a head.
+static void dripping_frames(void **arg) {
+    (void)arg;
+    transfers_free(side[1].t);
+    side[1].frame_ms = 50;
+    side_start(&side[1], 2, 1ull << 40);
+    for (int within = 0; within < 2; within++) {
+        two_streams();
+        struct stream *s = &streams[0];
+        says_unit(s, s->first, 8);
+        hostile.pause_at = hostile.n + (within ? 5 : KVFRAME_BYTES + 5);
+        says(frame_of(s, 0, s->first + 8, 8));
+        hostile.drips = true;
+        hostile_start();
+        RUN_UNTIL(s->failed_in);
+        hostile_end();
+        assert_int_equal(s->upto, s->first + 8);
+        assert_non_null(strstr(s->why_in.msg, "too long"));
+        assert_int_equal(streams[1].failed_in, 0);
+        close_in(s);
+        close_in(&streams[1]);
     }
 }
 
@@ -839,6 +878,7 @@ int main(void) {
         TEST(refused_frames),
         TEST(strangers),
         TEST(broken_framing),
+        TEST(dripping_frames),
         TEST(proper_end),
         TEST(closed_under_a_writer),
         TEST(nobody_there),

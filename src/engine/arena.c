@@ -19,7 +19,7 @@ enum {
 };
 
 struct slot {
-    bool taken;
+    bool taken, reserved;
     int32_t pins;
 };
 
@@ -29,7 +29,8 @@ struct arena {
     unsigned char *memory;
     size_t bytes, block_bytes, slot_bytes;
     int32_t n_blocks, n_slots;
-    bool *blocks; // here, not with the worker
+    bool reserved; // the blocks' memory is
+    bool *blocks;  // here, not with the worker
     struct slot *slots;
     void (*back)(void *arg, int32_t block);
     void *arg;
@@ -56,6 +57,23 @@ static int seal_memory(int fd) {
     return 0;
 }
 #endif
+
+// Until then a page of it is taken when it is touched, and where there is none that is a SIGBUS.
+static int reserve_memory(const struct arena *a, size_t from, size_t bytes, struct err *e) {
+#ifdef __linux__
+    int rc;
+    do rc = fallocate(a->fd, 0, (off_t)from, (off_t)bytes);
+    while (rc && errno == EINTR);
+    if (rc)
+        return err_set(e, ERR_BUSY,
+                       "the system has no memory for KV rows on their way: %s; lower kv_buffer, or end "
+                       "other programs",
+                       strerror(errno));
+#else
+    (void)a, (void)from, (void)bytes, (void)e;
+#endif
+    return 0;
+}
 
 struct arena *arena_new(struct err *e) {
     struct arena *a = calloc(1, sizeof *a);
@@ -140,6 +158,13 @@ size_t arena_block_bytes(const struct arena *a) { return a->block_bytes; }
 
 static bool is_block(const struct arena *a, int32_t block) { return a->bytes && block >= 0 && block < a->n_blocks; }
 
+int arena_reserve(struct arena *a, struct err *e) {
+    if (a->reserved || !a->bytes) return 0;
+    if (reserve_memory(a, 0, (size_t)a->n_blocks * a->block_bytes, e)) return -1;
+    a->reserved = true;
+    return 0;
+}
+
 void *arena_block(const struct arena *a, int32_t block) {
     return is_block(a, block) ? a->memory + (size_t)block * a->block_bytes : NULL;
 }
@@ -149,13 +174,20 @@ static int move_block(struct arena *a, int32_t block, bool here) {
     a->blocks[block] = here;
     return 0;
 }
-int arena_block_in(struct arena *a, int32_t block) { return move_block(a, block, true); }
+int arena_block_in(struct arena *a, int32_t block) { return a->reserved ? move_block(a, block, true) : -1; }
 int arena_block_out(struct arena *a, int32_t block) { return move_block(a, block, false); }
 
 // ---------------------------------------------------------------- slots
 static bool is_slot(const struct arena *a, int32_t slot) { return a->bytes && slot >= 0 && slot < a->n_slots; }
 
 int32_t arena_slots(const struct arena *a) { return a->n_slots; }
+
+static int reserve_slot(struct arena *a, int32_t slot, struct err *e) {
+    if (a->slots[slot].reserved) return 0;
+    if (reserve_memory(a, arena_slot_offset(a, slot), a->slot_bytes, e)) return -1;
+    a->slots[slot].reserved = true;
+    return 0;
+}
 
 int arena_take(struct arena *a, int32_t n, int32_t *slots, struct err *e) {
     int32_t found = 0;
@@ -164,6 +196,8 @@ int arena_take(struct arena *a, int32_t n, int32_t *slots, struct err *e) {
     if (found < n)
         return err_set(e, ERR_BUSY,
                        "the memory for KV rows on their way is taken: try again later, or raise kv_buffer");
+    for (int32_t i = 0; i < n; i++)
+        if (reserve_slot(a, slots[i], e)) return -1;
     for (int32_t i = 0; i < n; i++) a->slots[slots[i]].taken = true;
     return 0;
 }

@@ -19,17 +19,20 @@ int arena_fd(const struct arena *a); // borrowed
 
 // Sizes and maps it, at most `bytes` in all: a quarter for blocks, the rest for slots of a shape that was checked;
 // where a state travels whole, a slot holds one, and an eighth is enough for blocks. Its memory is taken from the
-// system as it is used. Where the system can, the size is sealed: a worker cannot cut memory off that the daemon reads.
-// Fails with ERR_LIMIT where not one block and one slot fit, ERR_IO where the system refuses (then streams are refused,
-// and all else works). Once.
+// system later, and kept: for slots when they are taken first, for blocks by arena_reserve. (Memory that is only
+// touched would end the process that touches it, where the system has none left.) Where the system can, the size is
+// sealed: a worker cannot cut memory off that the daemon reads. Fails with ERR_LIMIT where not one block and one slot
+// fit, ERR_IO where the system refuses (then streams are refused, and all else works). Once.
 int arena_size(struct arena *a, const struct kv_shape *s, size_t bytes, struct err *e) MUST_USE;
 size_t arena_bytes(const struct arena *a); // 0 = not sized
 
+// Takes the blocks' memory from the system, once; before rows may leave. ERR_BUSY where the system has none left.
+int arena_reserve(struct arena *a, struct err *e) MUST_USE;
 int32_t arena_blocks(const struct arena *a);
 size_t arena_block_bytes(const struct arena *a);
 void *arena_block(const struct arena *a, int32_t block); // NULL where there is no such block
 
-// Takes n slots or none. Fails with ERR_BUSY.
+// Takes n slots or none. Fails with ERR_BUSY, also where the system has no memory left for them.
 int arena_take(struct arena *a, int32_t n, int32_t *slots, struct err *e) MUST_USE;
 void arena_give(struct arena *a, int32_t slot); // of one that is not taken: nothing
 int32_t arena_slots(const struct arena *a);
@@ -41,7 +44,8 @@ void arena_return(struct arena *a, int32_t block);
 
 // ---- for the engine's handle
 void arena_on_return(struct arena *a, void (*back)(void *arg, int32_t block), void *arg); // NULL: not any more
-// A block comes from the worker and goes back to it. -1 where there is no such block, or it is here (not here) already.
+// A block comes from the worker and goes back to it. -1 where there is no such block, or it is here (not here) already;
+// a block that comes before arena_reserve is none.
 int arena_block_in(struct arena *a, int32_t block) MUST_USE;
 int arena_block_out(struct arena *a, int32_t block) MUST_USE;
 // A slot that the worker may be reading is not taken anew, even when it was given back, until it is unpinned as often

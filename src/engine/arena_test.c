@@ -3,10 +3,15 @@
 #include "engine/arena.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifdef __linux__
+#include <sys/mount.h>
+#endif
 #include <sys/wait.h>
 #include <unistd.h>
 // clang-format off
@@ -100,7 +105,10 @@ static void pinned_slots_wait(void **state) {
 
 static void blocks_come_and_go(void **state) {
     (void)state;
+    struct err e;
     struct arena *a = sized(BYTES);
+    assert_int_equal(arena_block_in(a, 1), -1); // its memory is not there
+    assert_int_equal(arena_reserve(a, &e), 0);
     assert_int_equal(arena_block_out(a, 1), -1);
     assert_int_equal(arena_block_in(a, 1), 0);
     assert_int_equal(arena_block_in(a, 1), -1);
@@ -144,6 +152,53 @@ static void shared(void **state) {
     assert_memory_equal(arena_block(a, 0), "back", 4);
     arena_unref(a);
 }
+
+#ifdef __linux__
+// A file system of a few pages takes the shared memory's place: what cannot be reserved is an error and no crash, costs
+// nothing else, and is tried anew.
+static int tiny_memory(char dir[]) {
+    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+        mount("none", dir, "tmpfs", 0, "size=64k"))
+        return -1;
+    return open(dir, O_TMPFILE | O_RDWR, 0600);
+}
+
+static void exhausted_in_child(char dir[]) {
+    struct err e = {.code = ERR_NONE};
+    int32_t all[LIMIT_KV_SLOTS], one;
+    int fd = tiny_memory(dir);
+    if (fd < 0) _exit(77);
+    struct arena *a = sized(BYTES);
+    int32_t n = arena_slots(a);
+    if (ftruncate(fd, (off_t)arena_bytes(a)) || dup2(fd, arena_fd(a)) < 0) _exit(1);
+    if (!arena_reserve(a, &e) || e.code != ERR_BUSY || !strstr(e.msg, "kv_buffer")) _exit(2);
+    if (arena_block_in(a, 0) != -1) _exit(3);
+    if (!arena_take(a, n, all, &e) || e.code != ERR_BUSY || !strstr(e.msg, "no memory")) _exit(4);
+    if (arena_take(a, 1, &one, &e) || one != 0) _exit(5); // there was room for this one, and no slot stayed taken
+    if (!arena_take(a, n - 1, all, &e)) _exit(6);
+    if (mount("none", dir, "tmpfs", MS_REMOUNT, "size=4m")) _exit(7);
+    if (arena_take(a, n - 1, all, &e) || arena_reserve(a, &e) || arena_block_in(a, 0)) _exit(8);
+    arena_unref(a);
+    _exit(0);
+}
+
+static void memory_is_exhausted(void **state) {
+    (void)state;
+    char dir[] = "/tmp/nebulus-arena-XXXXXX";
+    int status;
+    assert_non_null(mkdtemp(dir));
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (!child) exhausted_in_child(dir);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(rmdir(dir), 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+        print_message("only root can mount the tiny file system that this needs\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+#endif
 
 static void references(void **state) {
     (void)state;
@@ -192,6 +247,9 @@ int main(void) {
         cmocka_unit_test(too_small),
         cmocka_unit_test(shared),
         cmocka_unit_test(references),
+#ifdef __linux__
+        cmocka_unit_test(memory_is_exhausted),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -94,6 +94,7 @@ int engine_export(struct engine *w, uint64_t id, int32_t first, int32_t credits,
     if (first >= 0 && !engine_arena(w))
         return err_set(e, ERR_INVALID, "the KV cache of '%s' cannot be streamed: %s", w->options.model_name,
                        w->info.kv_why[0] ? w->info.kv_why : "no memory is shared with its worker");
+    if (first >= 0 && arena_reserve(w->arena, e)) return -1;
     struct order o = {.kind = ORDER_EXPORT, .first = first < 0 ? -1 : first, .units = credits < 0 ? 0 : credits};
     return order(w, id, &o, e);
 }

@@ -50,8 +50,12 @@ struct bufferevent *tls_bufferevent(struct event_base *base, int fd, SSL *ssl, b
 SSL *tls_detach(struct bufferevent *bev, int *fd);
 
 // ---- on a thread of one's own: blocking, with the socket's time limits (SO_RCVTIMEO, SO_SNDTIMEO)
-int tls_connect(SSL *ssl, int fd, struct err *e) MUST_USE; // handshake as a client; both stay the caller's
-int tls_accept(SSL *ssl, int fd, struct err *e) MUST_USE;  // as a server
+// Handshake as a client; both stay the caller's. until_ns: as tls_until has it.
+int tls_connect(SSL *ssl, int fd, uint64_t until_ns, struct err *e) MUST_USE;
+int tls_accept(SSL *ssl, int fd, struct err *e) MUST_USE; // as a server
+// From this moment on (clock_mono_ns; 0 = never) everything fails: a peer whose bytes come one by one is never late by
+// the socket's limits, which begin anew with each. A call of the system that waits then still ends by those.
+void tls_until(SSL *ssl, uint64_t until_ns);
 // All n bytes. 1 = the peer ended the connection properly before the first; anything else that stops it is a failure.
 int tls_read(SSL *ssl, void *data, size_t n, struct err *e) MUST_USE;
 int tls_write(SSL *ssl, const void *data, size_t n, struct err *e) MUST_USE; // all n bytes

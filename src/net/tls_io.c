@@ -1,4 +1,5 @@
 // Reading and writing of TLS sessions: on the event loop and on threads that block.
+#include "base/clock.h"
 #include "net/tls.h"
 
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <openssl/sslerr.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -19,12 +21,26 @@
 #endif
 
 // ---------------------------------------------------------------- a socket for OpenSSL
-// OpenSSL's own writes with write(2), which raises SIGPIPE. This one's data is the descriptor, and its "shutdown" says
-// that the descriptor was detached: then it tells nobody of it, so that a bufferevent's end does not close it.
+// OpenSSL's own writes with write(2), which raises SIGPIPE, and knows no deadline. This one's "shutdown" says that the
+// descriptor was detached: then it tells nobody of it, so that a bufferevent's end does not close it.
+struct sock {
+    int fd;
+    uint64_t until_ns; // 0 = without end
+};
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static BIO_METHOD *method;
 
-static int fd_of(BIO *b) { return (int)(intptr_t)BIO_get_data(b); }
+static int fd_of(BIO *b) { return ((const struct sock *)BIO_get_data(b))->fd; }
+
+static bool is_late(BIO *b) {
+    const struct sock *s = BIO_get_data(b);
+    return s->until_ns && clock_mono_ns() >= s->until_ns;
+}
+
+static int fail_late(void) {
+    errno = ETIMEDOUT;
+    return -1;
+}
 
 static int retry(BIO *b, ssize_t n, void (*again)(BIO *)) {
     if (n < 0 && errno == EAGAIN) again(b);
@@ -37,6 +53,7 @@ static void again_write(BIO *b) { BIO_set_retry_write(b); }
 static int sock_read(BIO *b, char *out, int n) {
     ssize_t got;
     BIO_clear_retry_flags(b);
+    if (is_late(b)) return fail_late();
     do got = recv(fd_of(b), out, (size_t)n, 0);
     while (got < 0 && errno == EINTR);
     if (!got) BIO_set_flags(b, BIO_FLAGS_IN_EOF);
@@ -46,6 +63,7 @@ static int sock_read(BIO *b, char *out, int n) {
 static int sock_write(BIO *b, const char *in, int n) {
     ssize_t put;
     BIO_clear_retry_flags(b);
+    if (is_late(b)) return fail_late();
     do put = send(fd_of(b), in, (size_t)n, MSG_NOSIGNAL);
     while (put < 0 && errno == EINTR);
     return retry(b, put, again_write);
@@ -65,23 +83,34 @@ static long sock_ctrl(BIO *b, int cmd, long num, void *ptr) {
     }
 }
 
+static int sock_free(BIO *b) {
+    free(BIO_get_data(b));
+    return 1;
+}
+
 static void make_method(void) {
     BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK | BIO_TYPE_DESCRIPTOR, "nebulus socket");
-    if (m && BIO_meth_set_read(m, sock_read) && BIO_meth_set_write(m, sock_write) && BIO_meth_set_ctrl(m, sock_ctrl))
+    if (m && BIO_meth_set_read(m, sock_read) && BIO_meth_set_write(m, sock_write) && BIO_meth_set_ctrl(m, sock_ctrl) &&
+        BIO_meth_set_destroy(m, sock_free))
         method = m;
     else
         BIO_meth_free(m);
 }
 
-static int attach(SSL *ssl, int fd, struct err *e) {
+static int attach(SSL *ssl, int fd, uint64_t until_ns, struct err *e) {
     pthread_once(&once, make_method);
-    BIO *b = method ? BIO_new(method) : NULL;
-    if (!b) return err_set(e, ERR_INTERNAL, "out of memory");
+    struct sock *s = malloc(sizeof *s);
+    BIO *b = method && s ? BIO_new(method) : NULL;
+    if (!b) {
+        free(s);
+        return err_set(e, ERR_INTERNAL, "out of memory");
+    }
+    *s = (struct sock){.fd = fd, .until_ns = until_ns};
 #ifdef SO_NOSIGPIPE
     int on = 1;
     setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
 #endif
-    BIO_set_data(b, (void *)(intptr_t)fd);
+    BIO_set_data(b, s);
     BIO_set_shutdown(b, 0);
     BIO_set_init(b, 1);
     SSL_set_bio(ssl, b, b);
@@ -122,6 +151,7 @@ static int broken(SSL *ssl, int ret, const char *what, struct err *e) {
     int saved = errno;
     char why[256];
     int kind = SSL_get_error(ssl, ret);
+    if (is_late(SSL_get_rbio(ssl))) return err_set(e, ERR_UNREACHABLE, "%s: it took too long", what);
     if (kind == SSL_ERROR_WANT_READ || kind == SSL_ERROR_WANT_WRITE)
         return err_set(e, ERR_UNREACHABLE, "%s: no progress within the time limit", what);
     if (kind == SSL_ERROR_ZERO_RETURN) return err_set(e, ERR_UNREACHABLE, "%s: it closed the connection", what);
@@ -133,7 +163,7 @@ static int broken(SSL *ssl, int ret, const char *what, struct err *e) {
 // ---------------------------------------------------------------- on the event loop
 struct bufferevent *tls_bufferevent(struct event_base *base, int fd, SSL *ssl, bool server, struct err *e) {
     enum bufferevent_ssl_state state = server ? BUFFEREVENT_SSL_ACCEPTING : BUFFEREVENT_SSL_CONNECTING;
-    if (evutil_make_socket_nonblocking(fd) || attach(ssl, fd, e)) {
+    if (evutil_make_socket_nonblocking(fd) || attach(ssl, fd, 0, e)) {
         SSL_free(ssl);
         close(fd);
         err_set(e, ERR_INTERNAL, "a TLS connection cannot be set up");
@@ -160,9 +190,14 @@ SSL *tls_detach(struct bufferevent *bev, int *fd) {
 }
 
 // ---------------------------------------------------------------- on a thread of one's own
-int tls_connect(SSL *ssl, int fd, struct err *e) {
+void tls_until(SSL *ssl, uint64_t until_ns) {
+    struct sock *s = BIO_get_data(SSL_get_rbio(ssl));
+    s->until_ns = until_ns;
+}
+
+int tls_connect(SSL *ssl, int fd, uint64_t until_ns, struct err *e) {
     ERR_clear_error();
-    if (attach(ssl, fd, e)) return -1;
+    if (attach(ssl, fd, until_ns, e)) return -1;
     errno = 0;
     int ret = SSL_connect(ssl);
     return ret == 1 ? 0 : broken(ssl, ret, "the TLS handshake failed", e);
@@ -170,7 +205,7 @@ int tls_connect(SSL *ssl, int fd, struct err *e) {
 
 int tls_accept(SSL *ssl, int fd, struct err *e) {
     ERR_clear_error();
-    if (attach(ssl, fd, e)) return -1;
+    if (attach(ssl, fd, 0, e)) return -1;
     errno = 0;
     int ret = SSL_accept(ssl);
     return ret == 1 ? 0 : broken(ssl, ret, "the TLS handshake failed", e);
@@ -214,6 +249,7 @@ int tls_rekey(SSL *ssl, struct err *e) {
 void tls_close(SSL *ssl, int fd) {
     if (ssl && SSL_is_init_finished(ssl) && !(SSL_get_shutdown(ssl) & SSL_SENT_SHUTDOWN)) {
         ERR_clear_error();
+        tls_until(ssl, 0); // a frame's time is over after a long silence, too
         SSL_shutdown(ssl);
         ERR_clear_error();
     }

@@ -1,4 +1,5 @@
 // Both ends of TLS connections in one process: on threads that block and on an event loop.
+#include "base/clock.h"
 #include "net/tls.h"
 #include "net/tls_fixture.h"
 
@@ -7,6 +8,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -57,7 +59,7 @@ static void limit(int fd, long ms) {
 
 static void *shake(void *arg) {
     struct end *end = arg;
-    end->rc = end->server ? tls_accept(end->ssl, end->fd, &end->e) : tls_connect(end->ssl, end->fd, &end->e);
+    end->rc = end->server ? tls_accept(end->ssl, end->fd, &end->e) : tls_connect(end->ssl, end->fd, 0, &end->e);
     return NULL;
 }
 
@@ -346,6 +348,47 @@ static void time_limit(void **arg) {
     close_ends(ends);
 }
 
+struct dribble {
+    int fd;
+    atomic_bool stop;
+};
+
+// A TLS record that comes byte by byte, faster than any of the socket's limits.
+static void *dribble(void *arg) {
+    static const char head[] = {23, 3, 3, 0x3f, 0x00};
+    struct dribble *d = arg;
+    for (size_t i = 0; !atomic_load(&d->stop); i++) {
+        if (send(d->fd, i < sizeof head ? head + i : "x", 1, MSG_NOSIGNAL) != 1) break;
+        usleep(2000);
+    }
+    return NULL;
+}
+
+static void byte_by_byte(void **arg) {
+    (void)arg;
+    struct end ends[SIDES];
+    char data[8];
+    pthread_t thread;
+    connected(ends, TLS_DATA);
+    assert_int_equal(tls_write(ends[0].ssl, "12345678", 8, &ends[0].e), 0);
+    tls_until(ends[1].ssl, 1); // long ago: also what has come is not read
+    assert_int_equal(tls_read(ends[1].ssl, data, 8, &ends[1].e), -1);
+    assert_non_null(strstr(ends[1].e.msg, "too long"));
+    tls_until(ends[0].ssl, 1);
+    assert_int_equal(tls_write(ends[0].ssl, "1", 1, &ends[0].e), -1);
+    tls_until(ends[1].ssl, 0);
+    assert_int_equal(tls_read(ends[1].ssl, data, 8, &ends[1].e), 0);
+    assert_memory_equal(data, "12345678", 8);
+    struct dribble d = {.fd = ends[0].fd};
+    assert_int_equal(pthread_create(&thread, NULL, dribble, &d), 0);
+    tls_until(ends[1].ssl, clock_mono_ns() + 50 * NS_PER_MS);
+    assert_int_equal(tls_read(ends[1].ssl, data, 8, &ends[1].e), -1);
+    assert_non_null(strstr(ends[1].e.msg, "too long"));
+    atomic_store(&d.stop, true);
+    pthread_join(thread, NULL);
+    close_ends(ends);
+}
+
 static void sessions_outlive_their_maker(void **arg) {
     (void)arg;
     struct end ends[SIDES];
@@ -499,6 +542,7 @@ int main(void) {
         TEST(rekey_in_the_middle),
         TEST(ends_of_connections),
         TEST(time_limit),
+        TEST(byte_by_byte),
         TEST(sessions_outlive_their_maker),
         TEST(on_a_loop),
         TEST(detached),

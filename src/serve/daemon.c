@@ -102,6 +102,7 @@ static void on_parent_timer(evutil_socket_t fd, short what, void *arg) {
 static void harden(void) {
     struct rlimit none = {0, 0};
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); // a file beyond the user's limit is an error like a full disk
     if (setrlimit(RLIMIT_CORE, &none)) log_warn("core dumps cannot be turned off: %s", strerror(errno));
     struct rlimit files;
     if (!getrlimit(RLIMIT_NOFILE, &files)) {
