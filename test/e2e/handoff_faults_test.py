@@ -6,11 +6,12 @@ nothing. And jobs that are moved on purpose.
 """
 import json
 import os
+import resource
 import signal
 import sys
 
 from harness import check, end_process, run_tests, wait_until
-from pair import (LONG, RECALL, STATE, disturb, events, kill, kill_worker, passage, prompt_of, quotation, two_nodes)
+from pair import (LONG, RECALL, STATE, disturb, events, has_moved, kill, kill_worker, passage, prompt_of, quotation, two_nodes)
 
 
 # ---- nodes and workers that go away
@@ -161,6 +162,27 @@ def test_drain_to_a_node_that_dies():
             stream.read()
             check(stream.error is None and stream.text == alone, f"{moment}: {stream.error} {stream.text!r} is not {alone!r}")
             wait_until("nothing is left open", lambda a=a: a.model()["stats"]["cells_used"] == 0)
+
+
+# ---- what the system refuses
+def test_shared_memory_refused():
+    """A node whose system gives its worker no memory for rows on their way is done without."""
+    with two_nodes() as (a, b):
+        prompt = prompt_of(300)
+        alone = a.ask(prompt, **LONG).read().text
+        for node in (b, a):
+            limits = resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+            before = node.model()["pid"]
+            kill_worker(node)
+            wait_until("a new worker is ready", lambda node=node, before=before: node.wait_ready()["pid"] != before)
+            stream = a.ask(prompt, "prime", "edge", **LONG).read()
+            check(stream.error is None and stream.text == alone, f"{node.name}: {stream.error} {stream.text!r} is not {alone!r}")
+            check(not has_moved(a, len(prompt)), f"{node.name}: it moved without memory for rows")
+            check("cannot move to another node" in node.log() and "File too large" in node.log(), node.log()[-2000:])
+            resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, limits)
+            kill_worker(node)
+            node.wait_ready()
 
 
 if __name__ == "__main__":
