@@ -14,8 +14,8 @@ struct daemon_options {
 // Runs until SIGTERM or SIGINT (or the parent's death) and everything is put away: what is being answered gets up to 5
 // seconds to end; a second signal cuts that short. settings.api may have port 0 (any free one). Returns 0, or -1 where
 // it cannot start: a port in use, an address that is not loopback, a settings.model that does not exist. To be called
-// once per process; it takes over SIGPIPE, SIGXFSZ, SIGTERM, SIGINT and SIGCHLD and forbids core dumps, which would hold
-// prompts.
+// once per process; it takes over SIGPIPE, SIGXFSZ, SIGTERM, SIGINT and SIGCHLD and forbids core dumps, which would
+// hold prompts.
 int daemon_run(const struct settings *s, const struct paths *p, const struct daemon_options *o, struct err *e) MUST_USE;
 
 // Splits settings.api ("127.0.0.1:7420", "localhost:0", "[::1]:7420") into a host and a port. Fails (ERR_INVALID, param
