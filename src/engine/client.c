@@ -15,8 +15,13 @@
 #include <unistd.h>
 
 enum { DEATHS_WHILE_LOADING = 3 };
-static const struct engine_timing usual_timing = {
-    .backoff_first = 250, .backoff_most = 30000, .healthy = 60000, .kill = 2000, .stall = 300000};
+static const struct engine_timing usual_timing = {.backoff_first = 250,
+                                                  .backoff_most = 30000,
+                                                  .healthy = 60000,
+                                                  .kill = 2000,
+                                                  .stall = 300000,
+                                                  .look = 500,
+                                                  .hang = 300000};
 
 const char *engine_state_name(enum engine_state s) {
     static const char *const names[] = {"loading", "ready", "restarting", "failed"};
@@ -27,9 +32,9 @@ static void tell_change(struct engine *w) {
     if (w->changed) w->changed(w->arg);
 }
 
-static void schedule(struct event *ev, long ms) {
+void engine_schedule(struct event *timer, long ms) {
     struct timeval t = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
-    event_add(ev, &t);
+    event_add(timer, &t);
 }
 
 // ---------------------------------------------------------------- requests
@@ -69,11 +74,17 @@ static void fail_requests(struct engine *w, const struct err *why, bool only_sen
     while ((r = TAILQ_FIRST(&w->requests)) && (r->sent || !only_sent)) request_fail(w, r, why);
 }
 
+void engine_fail_sent(struct engine *w, const struct err *why) {
+    fail_requests(w, why, true);
+    tell_change(w);
+}
+
 static int request_send(struct engine *w, struct request *r) {
     size_t n = r->frame.len;
     if (link_send(w->link, &r->frame)) return -1;
     w->waiting_bytes -= n;
     r->sent = true;
+    guard_begin(w);
     return 0;
 }
 
@@ -97,7 +108,7 @@ static void ask_at_rest(struct engine *w) {
 static int on_progress(struct engine *w, const json_t *msg, struct err *e) {
     if (w->state != ENGINE_LOADING) return err_set(e, ERR_INVALID, "progress after it was ready");
     if (json_get_real(msg, "f", 0, 1, &w->progress, e)) return -1;
-    schedule(w->stall, w->timing.stall);
+    engine_schedule(w->stall, w->timing.stall);
     tell_change(w);
     return 0;
 }
@@ -127,7 +138,7 @@ static int on_failed(struct engine *w, const json_t *msg, struct err *e) {
     w->state = ENGINE_FAILED;
     w->why = why;
     w->blamed = true;
-    schedule(w->kill, w->timing.kill); // it should exit by itself
+    engine_schedule(w->kill, w->timing.kill); // it should exit by itself
     struct err told;
     err_set(&told, ERR_WORKER, "the model '%s' cannot be loaded: %s", w->options.model_name, why.msg);
     fail_requests(w, &told, false);
@@ -196,14 +207,21 @@ static int on_message(void *arg, const json_t *msg, struct err *e) {
         const char *type;
         int (*whole)(struct engine *, const json_t *, struct err *);
         int (*of_request)(struct engine *, struct request *, const json_t *, struct err *);
-    } handlers[] = {{"tokens", on_tokens, NULL},     {"begin", NULL, on_begin},
-                    {"end", NULL, on_end},           {"stats", on_stats, NULL},
-                    {"error", NULL, on_error},       {"progress", on_progress, NULL},
-                    {"ready", on_ready, NULL},       {"failed", on_failed, NULL},
-                    {"rows", move_on_rows, NULL},    {"installed", NULL, move_on_installed},
-                    {"paused", NULL, move_on_paused}};
+    } handlers[] = {{"tokens", on_tokens, NULL},
+                    {"begin", NULL, on_begin},
+                    {"end", NULL, on_end},
+                    {"stats", on_stats, NULL},
+                    {"error", NULL, on_error},
+                    {"progress", on_progress, NULL},
+                    {"ready", on_ready, NULL},
+                    {"failed", on_failed, NULL},
+                    {"rows", move_on_rows, NULL},
+                    {"installed", NULL, move_on_installed},
+                    {"paused", NULL, move_on_paused},
+                    {"pulse", guard_on_pulse, NULL}};
     struct engine *w = arg;
     const char *type = json_string_value(json_object_get(msg, "t"));
+    watch_heard(&w->watch);
     for (size_t i = 0; type && i < sizeof handlers / sizeof *handlers; i++) {
         if (strcmp(type, handlers[i].type)) continue;
         if (handlers[i].whole) return handlers[i].whole(w, msg, e);
@@ -221,7 +239,7 @@ static void on_closed(void *arg, const struct err *why) {
     link_free(w->link);
     w->link = NULL;
     if (!why) { // it is ending by itself, or had better
-        schedule(w->kill, w->timing.kill);
+        engine_schedule(w->kill, w->timing.kill);
         return;
     }
     if (!w->blamed)
@@ -280,7 +298,7 @@ static int start_process(struct engine *w, struct err *e) {
     }
     if (process_start(&w->pid, argv, &files, e)) goto out;
     rc = 0;
-    schedule(w->stall, w->timing.stall);
+    engine_schedule(w->stall, w->timing.stall);
     if (engine_send(w, load_encode(&w->options)))
         process_signal(w->pid, SIGKILL); // out of memory: tried again like any death
 out:
@@ -297,6 +315,7 @@ static void release(struct engine *w) {
     if (w->retry) event_free(w->retry);
     if (w->kill) event_free(w->kill);
     if (w->stall) event_free(w->stall);
+    if (w->look) event_free(w->look);
     close_process(w);
     free(w);
 }
@@ -314,7 +333,7 @@ static void plan_restart(struct engine *w, bool was_loading) {
     if (!give_up) {
         w->backoff_ms = w->backoff_ms ? 2 * w->backoff_ms : w->timing.backoff_first;
         if (w->backoff_ms > w->timing.backoff_most) w->backoff_ms = w->timing.backoff_most;
-        schedule(w->retry, w->backoff_ms);
+        engine_schedule(w->retry, w->backoff_ms);
     }
     fail_requests(w, &why, !give_up);
     tell_change(w);
@@ -328,6 +347,7 @@ static void process_ended(struct engine *w, int status) {
     w->stats = (struct worker_stats){0};
     event_del(w->kill);
     event_del(w->stall);
+    event_del(w->look);
     if (w->stopped) {
         release(w);
         return;
@@ -400,7 +420,8 @@ struct engine *engine_start(struct event_base *base, const char *program, const 
     w->retry = evtimer_new(base, on_retry, w);
     w->kill = evtimer_new(base, on_kill, w);
     w->stall = evtimer_new(base, on_stall, w);
-    if (!w->child || !w->retry || !w->kill || !w->stall || event_add(w->child, NULL)) {
+    w->look = evtimer_new(base, guard_on_look, w);
+    if (!w->child || !w->retry || !w->kill || !w->stall || !w->look || event_add(w->child, NULL)) {
         err_set(e, ERR_INTERNAL, "out of memory");
         release(w);
         return NULL;
@@ -419,20 +440,21 @@ void engine_stop(struct engine *w) {
     w->changed = NULL;
     event_del(w->retry);
     event_del(w->stall);
+    event_del(w->look);
     if (w->pid) {
         process_signal(w->pid, SIGTERM);
-        schedule(w->kill, w->timing.kill);
+        engine_schedule(w->kill, w->timing.kill);
     }
     link_free(w->link); // the worker sees that the daemon is through with it
     w->link = NULL;
     err_set(&why, ERR_CANCELLED, "the model '%s' was stopped", w->options.model_name);
     fail_requests(w, &why, false);
-    if (!w->pid) schedule(w->retry, 0); // not here: this may be one of its own callbacks
+    if (!w->pid) engine_schedule(w->retry, 0); // not here: this may be one of its own callbacks
 }
 
 void engine_set_timing(struct engine *w, const struct engine_timing *t) {
     w->timing = *t;
-    if (w->state == ENGINE_LOADING && w->pid) schedule(w->stall, w->timing.stall);
+    if (w->state == ENGINE_LOADING && w->pid) engine_schedule(w->stall, w->timing.stall);
 }
 
 const struct engine_options *engine_options(const struct engine *w) { return &w->options; }

@@ -6,6 +6,11 @@
 // seen yet wait for the next one. A model that cannot be loaded (a "failed" message) is not tried again; one whose
 // worker dies three times in a row while loading is given up too. A load that tells of no progress for five minutes is
 // ended, which counts as such a death. A worker's whole process group goes with it.
+//
+// A worker that has requests and does nothing any more is ended, too, and its requests fail as if it had died: within
+// 2 s where its process is stopped (SIGSTOP), after 10 s where it says nothing at all for another reason, and after
+// five minutes in which it computed nothing of a step, or read one and the same request. Until then it may just be
+// slow: of a pass on a GPU nothing is heard before its end. Time that the daemon itself was stopped does not count.
 #pragma once
 
 #include "engine/arena.h"
@@ -108,6 +113,8 @@ struct arena *engine_arena(const struct engine *w);
 // For tests: shorter waits, in milliseconds. Takes effect with the next wait; a load's wait for progress starts anew.
 struct engine_timing {
     long backoff_first, backoff_most, healthy, kill, stall;
+    long look; // between looks at a worker that has requests, see engine/watch.h
+    long hang; // how long it may stand still at one thing
 };
 void engine_set_timing(struct engine *w, const struct engine_timing *t);
 

@@ -1,8 +1,10 @@
-// The parts of the handle: client.c (the process and its requests), client_move.c (sequences that move).
+// The parts of the handle: client.c (the process and its requests), client_move.c (sequences that move),
+// client_guard.c (a worker that hangs).
 #pragma once
 
 #include "engine/client.h"
 #include "engine/link.h"
+#include "engine/watch.h"
 #include <sys/queue.h>
 
 struct request {
@@ -37,7 +39,9 @@ struct engine {
     struct event *retry; // end of the back-off (or, once stopped, of this handle)
     struct event *kill;  // end of the patience with a process that should exit
     struct event *stall; // a load has not advanced for too long
-    bool blamed;         // `why` already says how this process failed
+    struct event *look;  // at a worker that has requests
+    struct watch watch;
+    bool blamed; // `why` already says how this process failed
     int restarts, loading_deaths;
     long backoff_ms;
     uint64_t ready_since;
@@ -50,6 +54,15 @@ struct engine {
 // ---- client.c
 struct request *request_find(struct engine *w, uint64_t id); // NULL: unknown, or gone
 int engine_send(struct engine *w, json_t *msg);              // takes msg over; -1: it is lost
+
+void engine_schedule(struct event *timer, long ms);
+// The state is another one now: tells that, and fails the requests that a worker has seen.
+void engine_fail_sent(struct engine *w, const struct err *why);
+
+// ---- client_guard.c
+void guard_begin(struct engine *w); // the worker has a request now
+void guard_on_look(evutil_socket_t fd, short what, void *arg);
+int guard_on_pulse(struct engine *w, const json_t *msg, struct err *e) MUST_USE;
 
 // ---- client_move.c
 void move_request_close(struct engine *w, struct request *r); // its slots are free again

@@ -2,6 +2,7 @@
 // engine_start runs it with the argument "worker", and the "model_path" of the load message tells it how to behave.
 #include "base/env.h"
 #include "engine/client.h"
+#include "engine/watch.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -9,11 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-enum { FLOOD = 20000 };
+enum { FLOOD = 20000, HANG = 120000, LOOK = 10 };
 
 // ---------------------------------------------------------------- the fake worker
 static void say_bytes(const void *data, size_t n) {
@@ -77,6 +79,11 @@ static void answer_gen(const json_t *msg) {
     const char *prompt = json_string_value(json_object_get(msg, "prompt"));
     if (!strcmp(prompt, "hold")) return;
     if (!strcmp(prompt, "die")) _exit(7);
+    if (!strcmp(prompt, "compute slowly")) say(pulse_encode(&(struct worker_pulse){0, HANG - 1}));
+    if (!strcmp(prompt, "read slowly")) say(pulse_encode(&(struct worker_pulse){HANG - 1, 0}));
+    if (!strcmp(prompt, "compute for ever")) say(pulse_encode(&(struct worker_pulse){0, HANG}));
+    if (!strcmp(prompt, "read for ever")) say(pulse_encode(&(struct worker_pulse){HANG, 0}));
+    if (strstr(prompt, "for ever")) return;
     if (!strcmp(prompt, "refuse")) {
         struct err why = {.code = ERR_LIMIT, .param = "messages", .msg = "too long"};
         say(error_encode((uint64_t)id, &why));
@@ -282,7 +289,13 @@ static void start(struct world *t, const char *behaviour) {
     char self[PATH_SIZE];
     struct err e = {.code = ERR_NONE};
     struct engine_options o = {.model_name = "m", .parallel = 2, .queue = 1, .kv_buffer = 1};
-    struct engine_timing quick = {.backoff_first = 1, .backoff_most = 4, .healthy = 60000, .kill = 50, .stall = 60000};
+    struct engine_timing quick = {.backoff_first = 1,
+                                  .backoff_most = 4,
+                                  .healthy = 60000,
+                                  .kill = 50,
+                                  .stall = 60000,
+                                  .look = 60000,
+                                  .hang = HANG};
     snprintf(o.model_path, sizeof o.model_path, "%s", behaviour);
     *t = (struct world){.base = event_base_new()};
     assert_non_null(t->base);
@@ -484,7 +497,8 @@ static void test_what_a_worker_leaves_behind_ends(void **state) {
 static void test_loading_without_progress_ends(void **state) {
     (void)state;
     struct world t;
-    struct engine_timing impatient = {.backoff_first = 1, .backoff_most = 4, .healthy = 60000, .kill = 50, .stall = 20};
+    struct engine_timing impatient = {
+        .backoff_first = 1, .backoff_most = 4, .healthy = 60000, .kill = 50, .stall = 20, .look = 60000};
     start(&t, "is silent");
     engine_set_timing(t.w, &impatient);
     must_submit(&t, "hello");
@@ -493,6 +507,102 @@ static void test_loading_without_progress_ends(void **state) {
     assert_non_null(strstr(status_of(&t).why.msg, "no progress"));
     assert_int_equal(status_of(&t).pid, 0);
     assert_int_equal(t.fails, 1);
+    finish(&t);
+}
+
+// ---------------------------------------------------------------- workers that hang
+static void look_every(struct world *t, long ms) {
+    struct engine_timing timing = {.backoff_first = 1, .backoff_most = 4, .healthy = 60000, .kill = 50};
+    timing.stall = 60000;
+    timing.look = ms;
+    timing.hang = HANG;
+    engine_set_timing(t->w, &timing);
+}
+
+// Requests of a worker that is given up fail, and the next worker serves those that come.
+static void check_given_up(struct world *t, const char *why, int fails) {
+    RUN_UNTIL(t, t->fails == fails);
+    assert_int_equal(t->why.code, ERR_WORKER);
+    assert_non_null(strstr(t->why.msg, why));
+    assert_int_equal(status_of(t).state, ENGINE_WAITING);
+    look_every(t, 60000);
+    must_submit(t, "hello again");
+    RUN_UNTIL(t, t->ends > 0);
+    assert_int_equal(status_of(t).restarts, 1);
+    assert_non_null(strstr(status_of(t).why.msg, why)); // not "killed by signal 9"
+}
+
+static void test_stopped_ones_are_killed(void **state) {
+    (void)state;
+    struct world t;
+    siginfo_t info;
+    start(&t, "honest");
+    RUN_UNTIL(&t, status_of(&t).state == ENGINE_READY);
+    pid_t pid = status_of(&t).pid;
+    kill(pid, SIGSTOP);
+    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WSTOPPED | WNOWAIT), 0);
+    look_every(&t, LOOK);
+    must_submit(&t, "hold");
+    must_submit(&t, "hello");
+    check_given_up(&t, "stopped by a signal", 2);
+    assert_int_equal(kill(pid, 0), -1);
+    finish(&t);
+}
+
+static void test_mute_ones_are_killed(void **state) {
+    (void)state;
+    struct world t;
+    start(&t, "honest");
+    RUN_UNTIL(&t, status_of(&t).state == ENGINE_READY);
+    pid_t pid = status_of(&t).pid;
+    look_every(&t, LOOK);
+    must_submit(&t, "hold"); // and says nothing any more
+    check_given_up(&t, "said nothing", 1);
+    assert_int_equal(kill(pid, 0), -1);
+    finish(&t);
+}
+
+static void test_idle_ones_may_be_silent(void **state) {
+    (void)state;
+    struct world t;
+    start(&t, "honest");
+    RUN_UNTIL(&t, status_of(&t).state == ENGINE_READY);
+    look_every(&t, LOOK);
+    engine_cancel(t.w, must_submit(&t, "hold"));
+    struct timeval while_idle = {.tv_usec = 2 * WATCH_SILENT * LOOK * 1000};
+    assert_int_equal(event_base_loopexit(t.base, &while_idle), 0);
+    assert_int_equal(event_base_dispatch(t.base), 0);
+    assert_int_equal(status_of(&t).state, ENGINE_READY);
+    assert_int_equal(status_of(&t).restarts, 0);
+    must_submit(&t, "hold"); // looked at again
+    check_given_up(&t, "said nothing", 1);
+    finish(&t);
+}
+
+static void test_hanging_ones_are_killed(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {{"compute for ever", "computed nothing of a step for 120 s"},
+                                           {"read for ever", "reading one and the same request for 120 s"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world t;
+        start(&t, "honest");
+        RUN_UNTIL(&t, status_of(&t).state == ENGINE_READY);
+        must_submit(&t, "hold");
+        must_submit(&t, cases[i][0]);
+        check_given_up(&t, cases[i][1], 2);
+        finish(&t);
+    }
+}
+
+static void test_slow_ones_are_not(void **state) {
+    (void)state;
+    struct world t;
+    start(&t, "honest");
+    must_submit(&t, "compute slowly");
+    RUN_UNTIL(&t, t.ends == 1);
+    must_submit(&t, "read slowly");
+    RUN_UNTIL(&t, t.ends == 2);
+    assert_int_equal(status_of(&t).restarts, 0);
     finish(&t);
 }
 
@@ -691,6 +801,11 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_a_flood_is_not_answered),
         cmocka_unit_test(test_what_a_worker_leaves_behind_ends),
         cmocka_unit_test(test_loading_without_progress_ends),
+        cmocka_unit_test(test_stopped_ones_are_killed),
+        cmocka_unit_test(test_mute_ones_are_killed),
+        cmocka_unit_test(test_idle_ones_may_be_silent),
+        cmocka_unit_test(test_hanging_ones_are_killed),
+        cmocka_unit_test(test_slow_ones_are_not),
         cmocka_unit_test(test_environment),
         cmocka_unit_test(test_stop_from_a_callback),
         cmocka_unit_test(test_orders),

@@ -93,6 +93,12 @@ void process_signal(pid_t pid, int sig) {
     if (pid > 0) kill(-pid, sig);
 }
 
+bool process_is_stopped(pid_t pid) {
+    siginfo_t info = {.si_pid = 0};
+    if (pid <= 0 || waitid(P_PID, (id_t)pid, &info, WSTOPPED | WNOHANG | WNOWAIT)) return false;
+    return info.si_pid == pid && info.si_code == CLD_STOPPED;
+}
+
 void process_how_ended(int status, char *out, size_t size) {
     if (WIFSIGNALED(status)) {
         int sig = WTERMSIG(status);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/err.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -19,6 +20,9 @@ int process_start(pid_t *pid, const char *const argv[], const struct process_fil
 
 // Signals the whole process group of a child that is not reaped yet; 0 is fine.
 void process_signal(pid_t pid, int sig);
+
+// Whether a child that is not reaped yet is stopped by a signal (SIGSTOP) at this moment; false for 0.
+bool process_is_stopped(pid_t pid);
 
 // How a child ended, in words, from waitpid's status: "exited with code 1", "was killed by signal 9 (Killed)".
 void process_how_ended(int status, char *out, size_t size);

@@ -135,6 +135,9 @@ static const struct member stats_members[] = {
     MEMBER(worker_stats, I64, steps),         MEMBER(worker_stats, I64, preemptions),
     MEMBER(worker_stats, I64, busy_ns)};
 
+static const struct member pulse_members[] = {MEMBER(worker_pulse, I64, control_ms),
+                                              MEMBER(worker_pulse, I64, compute_ms)};
+
 json_t *load_encode(const struct engine_options *o) {
     return flat_encode("load", options_members, COUNT(options_members), o);
 }
@@ -160,6 +163,14 @@ json_t *stats_encode(const struct worker_stats *s) {
 int stats_decode(const json_t *msg, struct worker_stats *s, struct err *e) {
     memset(s, 0, sizeof *s);
     return flat_decode(msg, stats_members, COUNT(stats_members), s, e);
+}
+
+json_t *pulse_encode(const struct worker_pulse *p) {
+    return flat_encode("pulse", pulse_members, COUNT(pulse_members), p);
+}
+int pulse_decode(const json_t *msg, struct worker_pulse *p, struct err *e) {
+    memset(p, 0, sizeof *p);
+    return flat_decode(msg, pulse_members, COUNT(pulse_members), p, e);
 }
 
 // ---------------------------------------------------------------- requests

@@ -4,20 +4,16 @@
 // are checked.
 //
 // to the worker                                          from the worker
-//   {"t":"load", ...engine_options}    once, first         {"t":"progress","f":0.42}          while loading, at most
-//   every 50 ms
+//   {"t":"load", ...engine_options}    once, first         {"t":"progress","f":0.42}          while loading
 //   {"t":"gen","id":N, ...gen_request}                     {"t":"ready", ...worker_info}      the model is loaded
-//   {"t":"cancel","id":N}                                  {"t":"failed","code":..,"msg":..}  the model cannot be
-//   loaded; the worker exits
+//   {"t":"cancel","id":N}                                  {"t":"failed","code":..,"msg":..}  it cannot be; the end
 //   {"t":"stats"}                                          {"t":"begin","id":N,"prompt_tokens":n[,"prompt_text":..]}
-//   admitted to the queue
 //                                                          {"t":"tokens","d":[[id,"text",n], ...]}  one message per
 //                                                          step; n = tokens so far
 //                                                          {"t":"end","id":N, ...gen_result}
-//                                                          {"t":"error","id":N,"code":..,"param":..,"msg":..}   this
-//                                                          request failed
-//                                                          {"t":"stats", ...worker_stats}   on request and every 250 ms
-//                                                          of work
+//                                                          {"t":"error","id":N,"code":..,"param":..,"msg":..}
+//   when asked, and every 250 ms of work:                  {"t":"stats", ...worker_stats}
+//   every 500 ms, while there is anything to do:           {"t":"pulse", ...worker_pulse}
 //
 // Sequences that move (engine/client.h says what each means; blocks and slots are those of engine/arena.h):
 //   {"t":"arena","bytes":N,"blocks":n,"block_bytes":N}   once, after "ready"
@@ -87,6 +83,10 @@ struct worker_stats {
     int64_t busy_ns; // time spent computing
 };
 
+struct worker_pulse { // for how long each thread has been at the same thing and got no further
+    int64_t control_ms, compute_ms;
+};
+
 // ---- frames
 enum { FRAME_HEAD = 4 };
 
@@ -110,6 +110,9 @@ int info_decode(const json_t *msg, struct worker_info *i, struct err *e) MUST_US
 
 json_t *stats_encode(const struct worker_stats *s);
 int stats_decode(const json_t *msg, struct worker_stats *s, struct err *e) MUST_USE;
+
+json_t *pulse_encode(const struct worker_pulse *p);
+int pulse_decode(const json_t *msg, struct worker_pulse *p, struct err *e) MUST_USE;
 
 json_t *result_encode(uint64_t id, const struct gen_result *r);
 int result_decode(const json_t *msg, struct gen_result *r, struct err *e) MUST_USE; // r->stop_string borrows from msg

@@ -146,6 +146,13 @@ static void flat_structs(void **state) {
     assert_int_equal(stats_decode(msg, &s2, &e), 0);
     assert_memory_equal(&s, &s2, sizeof s);
     json_decref(msg);
+    struct worker_pulse p = {.control_ms = 500, .compute_ms = 1ll << 40}, p2;
+    msg = through_frame(pulse_encode(&p), 7);
+    assert_int_equal(pulse_decode(msg, &p2, &e), 0);
+    assert_memory_equal(&p, &p2, sizeof p);
+    json_object_set_new(msg, "compute_ms", json_string("long"));
+    assert_int_equal(pulse_decode(msg, &p2, &e), -1);
+    json_decref(msg);
 }
 
 // ---------------------------------------------------------------- sequences that move

@@ -38,9 +38,13 @@ def check_works(d):
 
 
 # ---- workers that die
-def test_worker_killed_in_mid_stream():
+def passage():
     with open(__file__, encoding="ascii") as f:
-        text = f.read()[:500]
+        return f.read()[:500]
+
+
+def test_worker_killed_in_mid_stream():
+    text = passage()
     with daemon(NEBULUS, RECALL, ctx=2048, parallel=4, threads=1) as d:
         before = check_works(d)
         pid = d.model()["pid"]
@@ -117,6 +121,38 @@ def test_stopped_worker_does_not_stop_the_daemon():
             check(d.get("/health").status == 200 and d.get("/v1/models").status == 200, "the daemon hangs with its worker")
         stream.close()
         wait_until("the client's request is forgotten", lambda: d.status()["requests"]["active"] == 0)
+
+
+def test_stopped_worker_is_replaced():
+    text = passage()
+    with daemon(NEBULUS, RECALL, ctx=2048, parallel=4, threads=1) as d:
+        pid = d.model()["pid"]
+        streams = [d.stream(text + "\n" + text[60:100], max_tokens=300, temperature=0).first_text() for _ in range(3)]
+        os.kill(pid, signal.SIGSTOP)
+        for s in streams:
+            s.read()
+            check(s.done and s.error is None and s.text == text[100:400], f"it did not go on: {s.error} {s.text!r}")
+        model = d.wait_ready()
+        check(model["restarts"] == 1 and model["pid"] != pid, f"not restarted: {model}")
+        told = d.log().count("was stopped by a signal (SIGSTOP) while it had requests; starting another")
+        check(told == 1, f"the log does not say why: {d.log()}")
+        check('nebulus_worker_restarts_total{model="recall"} 1' in d.get("/metrics").body.decode(), "no metrics")
+
+
+def test_daemon_that_was_stopped_keeps_its_worker():
+    """Both of them, as when a machine sleeps, and longer than a worker may be stopped. The daemon goes on first."""
+    text = passage()
+    with daemon(NEBULUS, RECALL, ctx=2048, parallel=4, threads=1) as d:
+        model = d.model()
+        stream = d.stream(text + "\n" + text[60:100], max_tokens=400, temperature=0).first_text()
+        for how, pause in ((signal.SIGSTOP, 3), (signal.SIGCONT, 0)):
+            for pid in (d.process.pid, model["pid"]):
+                os.kill(pid, how)
+            time.sleep(pause)
+        stream.read()
+        check(stream.error is None and stream.text == text[100:500], f"{stream.error} {stream.text!r}")
+        now = d.model()
+        check(now["pid"] == model["pid"] and now["restarts"] == 0, f"a healthy worker was killed: {now}\n{d.log()}")
 
 
 # ---- model files
@@ -358,7 +394,8 @@ def test_same_seed_same_text_in_company():
 
 
 run_tests([test_worker_killed_in_mid_stream, test_worker_killed_before_the_answer, test_worker_killed_while_loading,
-           test_worker_killed_again_and_again, test_stopped_worker_does_not_stop_the_daemon, test_hostile_model_files,
+           test_worker_killed_again_and_again, test_stopped_worker_does_not_stop_the_daemon,
+           test_stopped_worker_is_replaced, test_daemon_that_was_stopped_keeps_its_worker, test_hostile_model_files,
            test_missing_model_files, test_cannot_start, test_bad_requests, test_huge_and_broken_http,
            test_clients_that_do_not_read, test_many_clients_some_leave, test_full_queue, test_same_seed_same_text_in_company],
           sys.argv[3:])

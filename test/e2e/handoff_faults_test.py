@@ -4,6 +4,7 @@
 What goes wrong while a request runs over two nodes: a node or a worker that dies or freezes at any moment costs the client
 nothing. And jobs that are moved on purpose.
 """
+import contextlib
 import json
 import os
 import resource
@@ -31,6 +32,23 @@ def test_workers_killed():
     with two_nodes() as (a, b):
         for node, moment in ((a, "prefill"), (b, "first"), (b, "decode"), (a, "decode")):
             disturb(a, b, a, lambda a, b, node=node: kill_worker(node), moment)
+
+
+def test_workers_stopped():
+    """SIGSTOP of a worker alone: its node, which goes on speaking, notices."""
+    def stop_worker(node):
+        pid = node.model()["pid"]
+        os.kill(pid, signal.SIGSTOP)
+
+        def go_on():  # one that had no request any more was not missed
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+            node.wait_ready()
+        return go_on
+    with two_nodes() as (a, b):
+        for moment in ("prefill", "first", "decode"):
+            for node in (a, b):
+                disturb(a, b, a, lambda a, b, node=node: stop_worker(node), moment)
 
 
 def test_decode_node_frozen():

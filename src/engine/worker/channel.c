@@ -7,6 +7,8 @@ enum { READ_SIZE = 64 << 10 };
 
 void channel_init(struct channel *c, int fd) {
     c->fd = fd;
+    c->waits = NULL;
+    c->arg = NULL;
     buf_init(&c->in, LIMIT_IPC_TO_WORKER + FRAME_HEAD + READ_SIZE);
     pthread_mutex_init(&c->writing, NULL);
 }
@@ -25,7 +27,9 @@ int channel_read(struct channel *c, json_t **msg, struct err *e) {
             return rc;
         }
         if (buf_reserve(&c->in, READ_SIZE)) return err_set(e, ERR_INTERNAL, "out of memory for a message");
+        if (c->waits) c->waits(c->arg, true);
         ssize_t n = read(c->fd, c->in.data + c->in.len, READ_SIZE);
+        if (c->waits) c->waits(c->arg, false);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && errno != ECONNRESET) return err_errno(e, "cannot read from the daemon");
         if (n <= 0) return 0;

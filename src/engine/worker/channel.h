@@ -8,6 +8,8 @@ struct channel {
     int fd; // borrowed
     struct buf in;
     pthread_mutex_t writing;
+    void (*waits)(void *arg, bool yes); // called by the reader before it blocks, and when it goes on; NULL = nobody
+    void *arg;
 };
 
 void channel_init(struct channel *c, int fd);

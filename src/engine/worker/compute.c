@@ -72,6 +72,7 @@ static void fill(struct compute *c) {
 // libllama asks this often during a step: nobody waits for its result any more?
 static bool abandoned(void *arg) {
     const struct compute *c = arg;
+    activity_step(c->activity);
     if (atomic_load_explicit(&c->queue->closing, memory_order_relaxed)) return true;
     for (int32_t i = c->first; i < c->end; i++)
         if (!atomic_load_explicit(&c->members[i]->cancelled, memory_order_relaxed)) return false;
@@ -173,6 +174,7 @@ static int init(struct compute *c, struct model *m, struct queue *q, struct chan
     c->importer = (struct importer){.layout = &m->kv.layout, .ctx = m->ctx, .staging = m->staging};
     c->model = m;
     c->queue = q;
+    c->activity = m->tap.activity = o->activity;
     c->channel = channel;
     c->memory = llama_get_memory(m->ctx);
     c->step_ns = (uint64_t)(o->step_ms > 0 ? o->step_ms : 1) * NS_PER_MS;
@@ -218,13 +220,20 @@ static bool turn(struct compute *c, const struct wishes *asked) {
     return c->again || can_step(c->queue);
 }
 
+static bool wait_for_work(struct compute *c, bool busy, struct wishes *asked) {
+    activity_rest(c->activity);
+    bool more = queue_wait(c->queue, busy, asked);
+    activity_begin(c->activity);
+    return more;
+}
+
 int compute_run(struct model *m, struct queue *q, struct channel *channel, struct blocks *blocks,
                 const struct compute_options *o, struct err *e) {
     struct compute c;
     int rc = init(&c, m, q, channel, blocks, o, e);
     struct wishes asked;
     bool busy = false;
-    while (!rc && queue_wait(q, busy, &asked)) {
+    while (!rc && wait_for_work(&c, busy, &asked)) {
         busy = turn(&c, &asked);
         if (c.lost) rc = err_set(e, ERR_INTERNAL, "out of memory for what a step has produced");
     }

@@ -3,13 +3,15 @@
 // step at once.
 #pragma once
 
+#include "engine/worker/activity.h"
 #include "engine/worker/channel.h"
 #include "engine/worker/model.h"
 #include "engine/worker/queue.h"
 
 struct compute_options {
-    long step_ms; // the longest step while sequences generate
-    int64_t keep; // percent, see engine/worker/keep.h
+    long step_ms;              // the longest step while sequences generate
+    int64_t keep;              // percent, see engine/worker/keep.h
+    struct activity *activity; // is told what gets done; borrowed
 };
 
 // Runs until the queue is stopped. Fails only where memory runs out: then requests may be unanswered, and the worker

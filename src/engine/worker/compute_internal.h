@@ -9,6 +9,7 @@
 struct compute {
     struct model *model;
     struct queue *queue;
+    struct activity *activity;
     struct channel *channel;
     struct blocks *blocks;
     llama_memory_t memory;

@@ -42,6 +42,7 @@ static bool is_wanted(const struct tap *tap, const struct ggml_tensor *t, struct
 bool tap_see(struct ggml_tensor *t, bool ask, void *arg) {
     struct tap *tap = arg;
     struct tap_rows r;
+    if (tap->activity) activity_step(tap->activity);
     if (!is_wanted(tap, t, &r)) return !ask; // "go on", when this is not a question
     if (ask) return true;
     r.type = t->type;

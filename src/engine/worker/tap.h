@@ -3,6 +3,7 @@
 #pragma once
 
 #include "engine/kv.h"
+#include "engine/worker/activity.h"
 #include <ggml.h>
 #include <stdbool.h>
 
@@ -23,6 +24,7 @@ struct tap {
     void *arg;
     int64_t *cells; // owned; room for `most`
     int32_t most;
+    struct activity *activity; // is told that there was something to look at; NULL = nobody
 };
 
 int tap_init(struct tap *t, int32_t most, struct err *e) MUST_USE; // most: tokens of a batch

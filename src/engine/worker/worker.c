@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "engine/worker/compute.h"
 #include "engine/worker/control.h"
+#include "engine/worker/heart.h"
 #include "engine/worker/inspect.h"
 
 #include <errno.h>
@@ -64,26 +65,35 @@ static int receive_options(struct channel *c, struct engine_options *o, struct e
 }
 
 // ---------------------------------------------------------------- serving
+static int run_threads(struct control *control, struct heart *heart, const struct engine_options *o, struct err *e) {
+    pthread_attr_t attr;
+    pthread_t thread;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, CONTROL_STACK); // templates recurse, and some systems give threads little
+    int rc = pthread_create(&thread, &attr, control_run, control);
+    pthread_attr_destroy(&attr);
+    if (rc) return err_set(e, ERR_INTERNAL, "cannot start a thread: %s", strerror(rc));
+    struct compute_options how = {o->step_ms, o->keep, &heart->compute};
+    rc = compute_run(control->model, control->queue, control->channel, control->blocks, &how, e);
+    shutdown(control->channel->fd, SHUT_RD); // wakes the control thread, unless it is what ended this
+    pthread_join(thread, NULL);
+    return rc;
+}
+
 static int serve(struct model *m, struct channel *channel, const struct engine_options *o, struct err *e) {
     struct queue queue;
     struct blocks blocks;
+    struct heart heart;
     struct control control = {channel, m, &queue, &blocks, m->info.parallel + (o->queue > 0 ? o->queue : 0)};
-    pthread_attr_t attr;
-    pthread_t thread;
     queue_init(&queue);
     blocks_init(&blocks);
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, CONTROL_STACK); // templates recurse, and some systems give threads little
-    int rc = pthread_create(&thread, &attr, control_run, &control);
-    pthread_attr_destroy(&attr);
-    if (rc) {
-        queue_close(&queue);
-        blocks_close(&blocks);
-        return err_set(e, ERR_INTERNAL, "cannot start a thread: %s", strerror(rc));
+    int rc = heart_start(&heart, channel, &queue, HEART_MS, e);
+    if (!rc) {
+        channel->waits = heart_reader;
+        channel->arg = &heart;
+        rc = run_threads(&control, &heart, o, e);
+        heart_stop(&heart);
     }
-    rc = compute_run(m, &queue, channel, &blocks, &(struct compute_options){o->step_ms, o->keep}, e);
-    shutdown(channel->fd, SHUT_RD); // wakes the control thread, unless it is what ended this
-    pthread_join(thread, NULL);
     queue_close(&queue);
     blocks_close(&blocks);
     return rc;

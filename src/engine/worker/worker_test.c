@@ -264,7 +264,7 @@ static void on_message(struct talk *t, const json_t *msg) {
         a->ends++;
         snprintf(a->error, sizeof a->error, "%s", err_name(why.code));
         snprintf(a->msg, sizeof a->msg, "%.255s", why.msg);
-    } else if (strcmp(type, "paused")) {
+    } else if (strcmp(type, "paused") && strcmp(type, "pulse")) {
         assert_string_equal(type, "stats");
         assert_int_equal(stats_decode(msg, &t->stats, &e), 0);
         t->reports++;
