@@ -61,6 +61,10 @@
 #define LIMIT_PEER_BACKLOG        (8u << 20)   // bytes that another node has not taken yet; then its link is dropped
 #define LIMIT_PEER_HELLO          (256u << 10) // what a node says about itself, bytes
 #define LIMIT_PEER_HANDSHAKES     32u          // incoming connections before the end of their handshakes
+#define LIMIT_PEER_RATE           32u          // handshakes that one address may begin per second in the long run
+#define LIMIT_PEER_BURST          128u         // and at once
+#define LIMIT_PEER_FRAME_SECONDS  10u          // time for a message on a link, beside what it takes at this rate:
+#define LIMIT_PEER_RATE_LEAST     (64u << 10)  // bytes per second
 #define LIMIT_PEER_HELLO_SECONDS  10u          // time for a handshake, and again for saying hello
 #define LIMIT_PEER_LISTENERS      8u           // addresses at which other nodes are accepted
 #define LIMIT_PEER_LOOKUPS        64u          // names being looked up, each on a thread
@@ -69,6 +73,7 @@
 #define LIMIT_INVITATION_PROOFS   3u           // wrong ones; then it is burnt
 #define LIMIT_INVITATIONS_PAST    32u          // whose end is remembered, to tell latecomers
 #define LIMIT_PAIR_GUESTS         16u          // unknown machines that are being talked to
+#define LIMIT_PAIR_GUESTS_EACH    4u           // those of one address
 #define LIMIT_PAIR_MESSAGE        (16u << 10)  // one message of an unknown machine, bytes
 #define LIMIT_PAIR_SECONDS        15u          // time for the next message while pairing
 #define LIMIT_PAIR_SIGN_SECONDS   180u         // time for the admin's command line to sign

@@ -111,6 +111,30 @@ static int start_handshake(struct incoming *c, int fd) {
     return 0;
 }
 
+static bool is_members(const struct peers *p, uint64_t origin) {
+    const struct member *m = p->members;
+    while (m && (!m->origin || m->origin != origin)) m = m->next;
+    return m != NULL;
+}
+
+static unsigned count_of(const struct peers *p, uint64_t origin) {
+    unsigned n = 0;
+    for (const struct incoming *c = p->incoming; c; c = c->next) n += c->origin == origin;
+    return n;
+}
+
+// Who gives way: the oldest of the address that has most, and members' addresses after all others.
+static struct incoming *most_dispensable(const struct peers *p) {
+    struct incoming *found = NULL;
+    unsigned most = 0;
+    for (struct incoming *c = p->incoming; c; c = c->next) {
+        unsigned n = count_of(p, c->origin) + (is_members(p, c->origin) ? 0 : LIMIT_PEER_HANDSHAKES + 1);
+        if (n > most) found = c;
+        if (n > most) most = n;
+    }
+    return found;
+}
+
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *a, int len, void *arg) {
     struct peers *p = arg;
     struct incoming **end = &p->incoming, *c = calloc(1, sizeof *c);
@@ -124,8 +148,17 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
     *c = (struct incoming){.peers = p};
     *end = c;
     name_address(a, len, c->from);
-    if (count >= LIMIT_PEER_HANDSHAKES) turn_away(p->incoming, "too many others came after it");
-    if (start_handshake(c, fd)) turn_away(c, "out of memory");
+    c->origin = origin_of(a);
+    if (!origins_pass(&p->origins, c->origin, clock_mono_ns())) {
+        close(fd);
+        turn_away(c, "too many come from there");
+        return;
+    }
+    if (start_handshake(c, fd)) {
+        turn_away(c, "out of memory");
+        return;
+    }
+    if (count >= LIMIT_PEER_HANDSHAKES) turn_away(most_dispensable(p), "too many others came after it");
 }
 
 // ---------------------------------------------------------------- listening

@@ -171,6 +171,7 @@ static void come_up(struct control *c) {
         return;
     }
     m->link = c;
+    m->origin = origin_of_peer(bufferevent_getfd(c->bev));
     m->about = json_incref(c->about);
     m->pub.hello = m->about;
     m->pub.up = m->told_up = true;
@@ -279,6 +280,8 @@ static void hear_frames(struct control *c) {
         if (rc < 0 && c->state != CONTROL_CLOSED) fault(c, &why);
     }
     buf_consume(&c->in, at);
+    if (at || !c->in.len) c->frame_ns = 0;
+    if (c->in.len && !c->frame_ns) c->frame_ns = clock_mono_ns();
     if (!c->in.len && c->in.cap > KEEP_SIZE) buf_free(&c->in);
 }
 
@@ -289,6 +292,15 @@ static size_t take_piece(struct control *c, struct evbuffer *in) {
     if (!n || buf_reserve(&c->in, n) || evbuffer_remove(in, c->in.data + c->in.len, n) != (int)n) return 0;
     c->in.len += n;
     return n;
+}
+
+// Bytes that drip keep the silence away, but not this: whether the frame at the front takes longer than its length may.
+static bool drips(const struct control *c) {
+    uint64_t most = (uint64_t)c->member->peers->timing.frame, length = 0;
+    if (c->state != CONTROL_UP || !c->frame_ns || c->in.len < FRAME_HEAD) return false;
+    for (int i = 0; i < FRAME_HEAD; i++) length |= (uint64_t)(unsigned char)c->in.data[i] << (8 * i);
+    most += length * 1000 / LIMIT_PEER_RATE_LEAST;
+    return clock_mono_ns() - c->frame_ns > most * NS_PER_MS;
 }
 
 static void on_read(struct bufferevent *bev, void *arg) {
@@ -306,6 +318,10 @@ static void on_read(struct bufferevent *bev, void *arg) {
     else if (c->state != CONTROL_CLOSED && evbuffer_get_length(in)) {
         err_set(&e, ERR_INTERNAL, "no memory for a message");
         control_close(c, &e);
+    }
+    if (drips(c)) {
+        err_set(&e, ERR_INVALID, "a message takes too long");
+        fault(c, &e);
     }
     peers_leave(p);
 }

@@ -23,13 +23,18 @@ static void raw_event(struct bufferevent *bev, short what, void *arg) {
 
 static void raw_read(struct bufferevent *bev, void *arg) { (void)bev, (void)arg; } // raw_hear looks into its buffer
 
-static int connect_to(uint16_t port) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+// From 127.0.x.y
+static int connect_from(unsigned host, uint16_t port) {
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + host)},
+                       a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
+    if (host != 1) assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
     return fd;
 }
+
+static int connect_to(uint16_t port) { return connect_from(1, port); }
 
 static void raw_start(struct world *w, struct raw *r, struct node *as, const struct node *to, enum tls_use use) {
     struct err e;
@@ -411,6 +416,76 @@ static void test_many_silent_ones(void **state) {
     raw_close(&r);
 }
 
+#ifdef __linux__ // elsewhere there is one address only
+static bool is_cut(int fd) {
+    char byte;
+    return recv(fd, &byte, 1, MSG_DONTWAIT) == 0;
+}
+
+static unsigned accepted(const struct node *n) {
+    unsigned count = 0;
+    for (const struct incoming *c = n->p->incoming; c; c = c->next) count++;
+    return count;
+}
+
+// One address that comes again and again takes only its own places.
+static void test_a_crowd_of_one_address(void **state) {
+    struct world *w = *state;
+    struct node *a = &w->n[0];
+    int fds[SILENT_ONES], slow = connect_to(a->port);
+    unsigned cut = 0;
+    RUN_UNTIL(w, accepted(a) == 1);
+    for (int i = 0; i < SILENT_ONES; i++) fds[i] = connect_from(2, a->port);
+    while (cut < SILENT_ONES + 1 - LIMIT_PEER_HANDSHAKES && !w->late) {
+        assert_int_equal(event_base_loop(w->base, EVLOOP_NONBLOCK), 0);
+        for (cut = 0; cut < SILENT_ONES && is_cut(fds[cut]);) cut++; // the oldest
+    }
+    assert_false(is_cut(slow));
+    assert_int_equal(accepted(a), LIMIT_PEER_HANDSHAKES);
+    for (int i = 0; i < SILENT_ONES; i++) close(fds[i]);
+    close(slow);
+}
+
+// Strangers from everywhere do not push a member out that comes back, slowly and with several connections.
+static void test_a_crowd_of_strangers(void **state) {
+    struct world *w = *state;
+    struct node *a = &w->n[0];
+    int fds[SILENT_ONES], slow[3];
+    struct raw r;
+    know_bob(w);
+    come_up(w, &r, 1, 0);
+    for (int i = 0; i < 3; i++) slow[i] = connect_to(a->port);
+    RUN_UNTIL(w, accepted(a) == 3);
+    for (int i = 0; i < SILENT_ONES; i++) fds[i] = connect_from(2 + (unsigned)i, a->port);
+    RUN_UNTIL(w, is_cut(fds[SILENT_ONES - LIMIT_PEER_HANDSHAKES + 2]));
+    assert_false(is_cut(fds[SILENT_ONES - 1]));
+    for (int i = 0; i < 3; i++) assert_false(is_cut(slow[i]));
+    for (int i = 0; i < SILENT_ONES; i++) close(fds[i]);
+    for (int i = 0; i < 3; i++) close(slow[i]);
+    raw_close(&r);
+}
+#endif
+
+// A message that comes byte by byte is no silence, and ends the link all the same.
+static void test_dripping_message(void **state) {
+    struct world *w = *state;
+    struct node *a = &w->n[0];
+    struct peers_timing t = fixture_timing;
+    struct raw r;
+    know_bob(w);
+    come_up(w, &r, 1, 0);
+    t.frame = 50;
+    peers_set_timing(a->p, &t);
+    raw_write(&r, 1000, "");
+    while (!a->downs && !w->late) {
+        bufferevent_write(r.bev, "x", 1);
+        assert_int_equal(event_base_loop(w->base, EVLOOP_NONBLOCK), 0);
+        usleep(2000);
+    }
+    assert_non_null(strstr(a->why.msg, "too long"));
+    raw_close(&r);
+}
+
 // What answers is no node.
 static void test_dialling_the_mute(void **state) {
     struct world *w = *state;
@@ -502,6 +577,11 @@ int main(void) {
                                        CASE(test_silence_when_up),
                                        CASE(test_doubt),
                                        CASE(test_many_silent_ones),
+#ifdef __linux__
+                                       CASE(test_a_crowd_of_one_address),
+                                       CASE(test_a_crowd_of_strangers),
+#endif
+                                       CASE(test_dripping_message),
                                        CASE(test_dialling_the_mute),
                                        CASE(test_data),
                                        CASE(test_strangers),

@@ -14,7 +14,8 @@ static const struct peers_timing usual = {.pause_first = 250,
                                           .pause_most = 5000,
                                           .beat = PEERS_BEAT_MS,
                                           .silent = PEERS_SILENT_MS,
-                                          .handshake = LIMIT_PEER_HELLO_SECONDS * 1000};
+                                          .handshake = LIMIT_PEER_HELLO_SECONDS * 1000,
+                                          .frame = LIMIT_PEER_FRAME_SECONDS * 1000};
 
 struct timeval peers_time(long ms) {
     return (struct timeval){ms / 1000, (ms % 1000) * 1000};

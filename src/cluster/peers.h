@@ -8,8 +8,12 @@
 // side with the smaller id decides: of connections between the same two the first stays, and one that is up gives way
 // only to a peer that has lost it or was started anew. A link is probed every PEERS_BEAT_MS and down after
 // PEERS_SILENT_MS without a byte; a reset is noticed at once. A peer that breaks the protocol is dropped and left alone
-// for the longest pause. Incoming TLS_DATA connections are passed on; TLS_PAIR ones too, as the only ones an unknown
-// machine can have. Of unfinished handshakes the oldest makes room for the one beyond LIMIT_PEER_HANDSHAKES.
+// for the longest pause; so is one whose message drips: it has LIMIT_PEER_FRAME_SECONDS from its first byte on, and
+// what its length takes at LIMIT_PEER_RATE_LEAST. Incoming TLS_DATA connections are passed on; TLS_PAIR ones too, as
+// the only ones an unknown machine can have. Unfinished handshakes beyond LIMIT_PEER_HANDSHAKES: the address that has
+// most of them gives up its oldest, and addresses at which a member's link came up give up none as long as there are
+// others. An address that comes more often than LIMIT_PEER_RATE is turned away before its handshake, which is what
+// costs.
 #pragma once
 
 #include "base/err.h"
@@ -67,6 +71,6 @@ int peers_send(struct peers *p, const struct peer *to, const json_t *msg, struct
 
 // For tests: other waits, in milliseconds, for what begins from now on.
 struct peers_timing {
-    long pause_first, pause_most, beat, silent, handshake;
+    long pause_first, pause_most, beat, silent, handshake, frame;
 };
 void peers_set_timing(struct peers *p, const struct peers_timing *t);

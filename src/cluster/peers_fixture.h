@@ -96,7 +96,7 @@ static inline json_t *fixture_hello(void *arg) {
 
 // 10 ms to 80 ms between tries; no silence, so that a busy machine does no harm.
 static const struct peers_timing fixture_timing = {
-    .pause_first = 10, .pause_most = 80, .beat = 20, .silent = 60000, .handshake = 10000};
+    .pause_first = 10, .pause_most = 80, .beat = 20, .silent = 60000, .handshake = 10000, .frame = 10000};
 
 static inline void fixture_open(struct event_base *base, struct node *n, uint16_t port) {
     static const struct peers_events ev = {

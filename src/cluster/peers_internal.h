@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/limits.h"
 #include "cluster/linkmsg.h"
+#include "cluster/origin.h"
 #include "cluster/peers.h"
 #include "cluster/reach.h"
 #include <event2/event.h>
@@ -25,6 +26,7 @@ struct control {
     struct control *next; // in member.controls or peers.dead
     struct bufferevent *bev;
     struct buf in;
+    uint64_t frame_ns;      // since then its first frame is on its way; 0 = none is
     struct event *deadline; // of the greeting; once up, of silence
     struct event *beat;
     enum control_state state;
@@ -52,6 +54,7 @@ struct member {
     struct dial dial;
     struct control *controls; // those that are not closed
     struct control *link;     // the one that is up
+    uint64_t origin;          // where its newest link came from
     uint64_t lost;            // the number of the newest link that ended
     uint64_t barred_ns;       // until then no link: it has broken the protocol
     bool removed;
@@ -67,6 +70,7 @@ struct incoming {
     struct peers *peers;
     struct bufferevent *bev;
     struct event *deadline;
+    uint64_t origin;
     char from[PEERS_FROM];
 };
 
@@ -84,10 +88,11 @@ struct peers {
     size_t n_listeners;
     struct event *resume;
     struct incoming *incoming; // the oldest first
-    unsigned refused;          // machines since the latest line about them
-    uint64_t refused_ns;       // of that line
-    int depth;                 // callbacks of the event loop that are under way
-    bool freed;                // peers_free was called in one of them
+    struct origins origins;
+    unsigned refused;    // machines since the latest line about them
+    uint64_t refused_ns; // of that line
+    int depth;           // callbacks of the event loop that are under way
+    bool freed;          // peers_free was called in one of them
 };
 
 struct timeval peers_time(long ms);

@@ -3,8 +3,10 @@
 #include "base/bytes.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "cluster/origin.h"
 #include "serve/cluster_internal.h"
 
+#include <event2/bufferevent.h>
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 #include <stdio.h>
@@ -28,6 +30,7 @@ struct guest {
     struct pair_link *link;
     enum { GUEST_NEW, GUEST_PROVING, GUEST_PROVEN, GUEST_TAKING } state;
     struct invitation *invitation; // from GUEST_PROVING on
+    uint64_t origin;
     struct pairing_link facts;
     struct roster_node node; // from GUEST_PROVEN on
     TAILQ_ENTRY(guest) next;
@@ -232,18 +235,40 @@ static void on_closed(void *arg, const struct err *why) {
         guest_free(g, false);
 }
 
+// The oldest guest of a state, of one address (0 = of any).
+static struct guest *oldest(const struct cluster *c, int state, uint64_t origin) {
+    struct guest *g;
+    TAILQ_FOREACH(g, &c->guests, next) {
+        if ((int)g->state == state && (!origin || g->origin == origin)) break;
+    }
+    return g;
+}
+
+// Whoever comes takes the place of a guest that has proven nothing: first of its own address, where that has its share.
+static bool make_room(struct cluster *c, uint64_t origin) {
+    size_t all = 0, own = 0;
+    struct guest *g;
+    TAILQ_FOREACH(g, &c->guests, next) {
+        all++;
+        own += g->origin == origin;
+    }
+    if (all < LIMIT_PAIR_GUESTS && own < LIMIT_PAIR_GUESTS_EACH) return true;
+    uint64_t of = own < LIMIT_PAIR_GUESTS_EACH ? 0 : origin;
+    if (!(g = oldest(c, GUEST_NEW, of)) && !(g = oldest(c, GUEST_PROVING, of))) return false;
+    guest_free(g, false);
+    return true;
+}
+
 void invite_guest(struct cluster *c, struct bufferevent *bev) {
     static const struct pair_link_events ev = {.message = on_message, .closed = on_closed};
-    size_t n = 0;
-    struct guest *g;
+    uint64_t origin = origin_of_peer(bufferevent_getfd(bev));
     struct err why;
-    TAILQ_FOREACH(g, &c->guests, next) n++;
-    g = c->roster && n < LIMIT_PAIR_GUESTS ? calloc(1, sizeof *g) : NULL;
+    struct guest *g = c->roster && make_room(c, origin) ? calloc(1, sizeof *g) : NULL;
     if (!g) {
         bufferevent_free(bev);
         return;
     }
-    *g = (struct guest){.c = c, .state = GUEST_NEW};
+    *g = (struct guest){.c = c, .state = GUEST_NEW, .origin = origin};
     g->link = pair_link_new(c->s->base, bev, LIMIT_PAIR_MESSAGE, &ev, g, &why);
     if (g->link)
         TAILQ_INSERT_TAIL(&c->guests, g, next);

@@ -565,6 +565,18 @@ class Stranger:
         return heard
 
 
+def is_hung_up(tls):
+    tls.settimeout(0.01)
+    try:
+        return tls.recv(65536) == b""
+    except (TimeoutError, ssl.SSLWantReadError):
+        return False
+    except OSError:
+        return True
+    finally:
+        tls.settimeout(LIMIT)
+
+
 def frame(message):
     text = message if isinstance(message, bytes) else json.dumps(message).encode()
     return struct.pack("<I", len(text)) + text
@@ -598,6 +610,27 @@ def test_strangers_hear_nothing():
             check(heard == b"", f"a stranger hears {heard!r} for {said[:60]!r}")
         all_up(a, b)
         check(invitation.end(signal.SIGINT) == 130, invitation.text())
+
+
+def test_silent_guests_make_room():
+    """More guests than are talked to, which say nothing, or know an invitation's id and prove nothing."""
+    with nodes("alpha", "beta") as (a, b), contextlib.ExitStack() as guests:
+        init(a)
+        invitation = a.invite()
+        stranger = Stranger(a.home)
+        hello = frame({"t": "pair", "v": 1, "invitation": invitation_id(token_parts(invitation.token)[1])})
+        held = [guests.enter_context(stranger.connect(a.cluster, "nebulus-pair/1")) for _ in range(10)]
+        for tls in held[-3:]:
+            tls.sendall(hello)
+            check(b"root" in tls.recv(65536), "a guest that knows the invitation hears nothing")
+        wait_until("the oldest are hung up on", lambda: all(is_hung_up(tls) for tls in held[:6]))
+        check(not any(is_hung_up(tls) for tls in held[-4:]), "more guests had to go than there was need for")
+        for _ in range(4):
+            tls = guests.enter_context(stranger.connect(a.cluster, "nebulus-pair/1"))
+            tls.sendall(hello)
+            check(b"root" in tls.recv(65536), "a guest that knows the invitation hears nothing")
+        b.ok("join", invitation.token)
+        check(invitation.end() == 0, invitation.text())
 
 
 def test_wrong_proofs_burn_the_invitation():
