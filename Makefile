@@ -7,7 +7,7 @@ DOC     ?=
 MODEL   ?=
 PREFIX  ?= /usr/local
 .DEFAULT_GOAL := build
-.PHONY: help build demo check check-asan check-tsan sim fuzz oracle soak bench-serve bench-handoff bench-plan install clean configure
+.PHONY: help build demo check check-asan check-tsan check-devices sim fuzz oracle soak bench-serve bench-handoff bench-plan install clean configure
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ check-asan: ## the same under AddressSanitizer and UBSan
 
 check-tsan: ## the same under ThreadSanitizer
 	@$(MAKE) --no-print-directory check PRESET=tsan
+
+check-devices: ## two kinds of device share a request: a CPU and Vulkan, in software where there is no GPU (minutes)
+	@scripts/bootstrap devices
+	@$(MAKE) --no-print-directory configure
+	@cmake --build $(BUILD)
+	@ctest --test-dir $(BUILD) --output-on-failure -C full -L devices --no-tests=error
 
 sim: build ## thousands of simulated runs with faults; make sim SEED=n replays one
 	@cmake --build $(BUILD) --target sim

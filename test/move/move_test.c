@@ -2,196 +2,16 @@
 // engine_start runs it with the argument "worker".
 #include "base/log.h"
 #include "engine/worker/worker.h"
-#include "mover.h"
+#include "pair.h"
 
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 // clang-format off
 #include <cmocka.h>
 // clang-format on
-
-enum { CHUNK = 64, CTX = 4096 };
-
-struct pair {
-    struct event_base *base;
-    struct engine *a, *b;
-    const char *model;
-};
-
-static struct engine_options options_of(const char *model, const char *kv_type) {
-    struct engine_options o = {.ctx = CTX,
-                               .kv_cells = 2 * CTX,
-                               .parallel = 4,
-                               .queue = 8,
-                               .threads = 1,
-                               .chunk = CHUNK,
-                               .step_ms = 1000,
-                               .kv_buffer = 64};
-    snprintf(o.model_name, sizeof o.model_name, "%s", model);
-    snprintf(o.model_path, sizeof o.model_path, MODELS "/%s.gguf", model);
-    snprintf(o.kv_type, sizeof o.kv_type, "%s", kv_type);
-    return o;
-}
-
-static void pair_start(struct pair *p, const char *model, const char *kv_type) {
-    struct engine_options o = options_of(model, kv_type);
-    p->model = model;
-    p->base = event_base_new();
-    assert_non_null(p->base);
-    p->a = mover_engine(p->base, &o);
-    p->b = mover_engine(p->base, &o);
-    assert_non_null(engine_arena(p->a));
-    assert_non_null(engine_arena(p->b));
-}
-
-static void pair_stop(struct pair *p) {
-    engine_stop(p->a);
-    engine_stop(p->b);
-    event_base_dispatch(p->base);
-    event_base_free(p->base);
-}
-
-static bool is_clean(struct pair *p) {
-    struct engine_status a, b;
-    int32_t all[LIMIT_KV_SLOTS], n = arena_slots(engine_arena(p->b));
-    struct err e;
-    engine_get_status(p->a, &a);
-    engine_get_status(p->b, &b);
-    assert_int_equal(a.state, ENGINE_READY);
-    assert_int_equal(a.restarts + b.restarts, 0);
-    if (a.stats.running || b.stats.running || a.stats.cells_used || b.stats.cells_used || a.requests || b.requests)
-        return false;
-    if (arena_take(engine_arena(p->b), n, all, &e)) return false; // its worker may still read what was cancelled
-    for (int32_t i = 0; i < n; i++) arena_give(engine_arena(p->b), all[i]);
-    return true;
-}
-
-static void never(int signal) {
-    static const char why[] = "move_test: what is waited for never comes\n";
-    (void)signal;
-    if (write(STDERR_FILENO, why, sizeof why - 1) > 0) abort();
-}
-
-static void be_patient(void) {
-    enum { PATIENCE = 300 }; // seconds
-    signal(SIGALRM, never);
-    alarm(PATIENCE);
-}
-
-// Nothing is left behind: all cells are free, all slots and blocks are where they belong.
-static void check_clean(struct pair *p) {
-    be_patient();
-    while (!is_clean(p)) event_base_loop(p->base, EVLOOP_ONCE);
-    for (int32_t i = 0; i < arena_blocks(engine_arena(p->a)); i++)
-        assert_int_equal(arena_block_out(engine_arena(p->a), i), -1);
-}
-
-// ---------------------------------------------------------------- requests
-static json_t *random_prompt(int n) {
-    json_t *list = json_array();
-    uint32_t x = (uint32_t)n * 2654435761u + 1;
-    for (int i = 0; i < n; i++) {
-        x = x * 1664525u + 1013904223u;
-        json_array_append_new(list, json_integer(3 + (x >> 8) % 250));
-    }
-    return list;
-}
-
-// A text of n bytes whose end has stood in it before: the recall model goes on as it did there.
-static json_t *recall_prompt(int n) {
-    enum { CUE = 70 };
-    char *s = malloc((size_t)n + 1);
-    uint32_t x = 77;
-    for (int i = 0; i < n; i++) {
-        x = x * 1664525u + 1013904223u;
-        s[i] = (x >> 16) % 6 ? (char)('a' + (x >> 20) % 26) : ' ';
-    }
-    if (n > 4 * CUE) memcpy(s + n - CUE, s + n / 3, CUE);
-    s[n] = 0;
-    json_t *v = json_string(s);
-    free(s);
-    return v;
-}
-
-static void request_of(struct gen_request *r, const struct pair *p, int n, int which, int64_t max_tokens) {
-    gen_request_init(r);
-    bool recall = !strcmp(p->model, "recall");
-    r->kind = recall ? PROMPT_TEXT : PROMPT_TOKENS;
-    r->prompt = recall ? recall_prompt(n) : random_prompt(n);
-    r->max_tokens = max_tokens;
-    r->ignore_eos = true;
-    r->sampling.temperature = which == 0 ? 0 : 0.9f;
-    r->sampling.seed = (uint64_t)which;
-    if (which == 2) {
-        r->sampling.repeat_penalty = 1.3f;
-        r->sampling.presence_penalty = 0.5f;
-        r->sampling.frequency_penalty = 0.2f;
-        r->sampling.penalty_last_n = 40;
-    }
-}
-
-// Whether the model writes `token` after n tokens of a prompt and i of the answer, where it likes that a little more.
-static bool would_write(struct pair *p, int n, int which, const struct mover *m, int32_t i, int32_t token) {
-    static const float little = 0.01f; // the logits of a random model are about 1
-    static struct mover next;
-    struct gen_request r;
-    request_of(&r, p, n, which, 1);
-    for (int32_t k = 0; k < i; k++) json_array_append_new(r.prompt, json_integer(m->tokens[k]));
-    r.sampling.bias[r.sampling.n_bias++] = (struct logit_bias){token, little};
-    assert_int_equal(mover_run(&next, p->base, p->a, NULL, &r, NULL), 0);
-    gen_request_free(&r);
-    return next.n_tokens == 1 && next.tokens[0] == token;
-}
-
-// Rows that are computed anew, many at a time, are rounded otherwise in their last bit: where two tokens are all but
-// equally good, the other one may win. From there on the answers are two different ones.
-static bool is_tie(struct pair *p, int n, int which, const struct mover *a, const struct mover *b, int32_t i) {
-    if (!strcmp(p->model, "recall") || a->tokens[i] == b->tokens[i]) return false;
-    return would_write(p, n, which, a, i, a->tokens[i]) && would_write(p, n, which, a, i, b->tokens[i]);
-}
-
-static void check_same(struct pair *p, const struct mover *a, const struct mover *b, int n, int which) {
-    assert_true(a->n_tokens > 0);
-    for (int32_t i = 0; i < a->n_tokens && i < b->n_tokens; i++) {
-        if (a->tokens[i] == b->tokens[i]) continue;
-        if (is_tie(p, n, which, a, b, i)) return;
-        fail_msg("prompt of %d, sampling %d: token %d of %d differs (moved after %d)", n, which, i, a->n_tokens,
-                 b->past + 1 - b->n_prompt);
-    }
-    assert_int_equal(b->n_tokens, a->n_tokens);
-    assert_int_equal(b->len, a->len);
-    assert_memory_equal(b->text, a->text, a->len);
-    assert_int_equal(b->result.finish, a->result.finish);
-    assert_int_equal(b->result.completion_tokens, a->result.completion_tokens);
-    assert_int_equal(b->result.prompt_tokens, a->result.prompt_tokens);
-    assert_string_equal(b->stop, a->stop);
-}
-
-// The same request stays at home, and is moved: the client sees the same. A quick model may have written its answer
-// before the order to pause reaches it; then it is asked again, a few times.
-static void compare(struct pair *p, int n, int which, int64_t max_tokens, const struct plan *plan, const char *stop) {
-    enum { TRIES = 20 };
-    static struct mover alone, moved;
-    struct gen_request r;
-    be_patient();
-    request_of(&r, p, n, which, max_tokens);
-    if (stop) r.stop[r.n_stop++] = strdup(stop);
-    assert_int_equal(mover_run(&alone, p->base, p->a, NULL, &r, NULL), 0);
-    bool can_move = max_tokens > 4 * plan->pause_after, done = false;
-    for (int i = 0; i < TRIES && !done; i++) {
-        if (mover_run(&moved, p->base, p->a, p->b, &r, plan)) fail_msg("prompt of %d: %s", n, moved.why.msg);
-        check_same(p, &alone, &moved, n, which);
-        mover_close(&moved);
-        done = moved.paused || !can_move || stop;
-    }
-    if (!done) fail_msg("prompt of %d: %d times it was not moved", n, TRIES);
-    gen_request_free(&r);
-}
 
 // ---------------------------------------------------------------- tests
 static const struct plan plain = {.rows = ROWS_ALL, .pause_after = 5, .slots = 4};
@@ -200,15 +20,15 @@ static void test_every_length(void **state) {
     static const int lengths[] = {1, 2, 15, 17, CHUNK - 1, CHUNK, CHUNK + 1, 1000};
     struct pair *p = *state;
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
-        for (int which = 0; which < 3; which++) compare(p, lengths[i], which, 200, &plain, NULL);
-    check_clean(p);
+        for (int which = 0; which < 3; which++) pair_compare(p, lengths[i], which, 200, &plain, NULL);
+    pair_check_clean(p);
 }
 
 static void test_long(void **state) {
     struct pair *p = *state;
-    compare(p, 3700, 0, 200, &plain, NULL);
-    compare(p, 3700, 2, 200, &(struct plan){.rows = ROWS_ALL, .pause_after = 1, .slots = 2, .hoard = 20}, NULL);
-    check_clean(p);
+    pair_compare(p, 3700, 0, 200, &plain, NULL);
+    pair_compare(p, 3700, 2, 200, &(struct plan){.rows = ROWS_ALL, .pause_after = 1, .slots = 2, .hoard = 20}, NULL);
+    pair_check_clean(p);
 }
 
 static void test_back_pressure(void **state) {
@@ -216,33 +36,33 @@ static void test_back_pressure(void **state) {
     int32_t blocks = arena_blocks(engine_arena(p->a));
     for (int32_t left = 1; left <= 3; left++) {
         struct plan few = {.rows = ROWS_ALL, .pause_after = 20, .slots = left, .hoard = blocks - left};
-        compare(p, 700, left % 3, 300, &few, NULL);
+        pair_compare(p, 700, left % 3, 300, &few, NULL);
     }
-    check_clean(p);
+    pair_check_clean(p);
 }
 
 static void test_rows_of_the_past(void **state) {
     struct pair *p = *state;
     struct plan late = {.rows = ROWS_ALL, .pause_after = 6, .slots = 3, .late_export = true};
-    compare(p, 500, 1, 300, &late, NULL);
-    compare(p, 1, 0, 300, &late, NULL);
-    check_clean(p);
+    pair_compare(p, 500, 1, 300, &late, NULL);
+    pair_compare(p, 1, 0, 300, &late, NULL);
+    pair_check_clean(p);
 }
 
 static void test_without_rows(void **state) {
     struct pair *p = *state;
-    compare(p, 300, 0, 200, &(struct plan){.rows = ROWS_NONE, .pause_after = 7}, NULL);
-    compare(p, 300, 2, 200, &(struct plan){.rows = ROWS_NONE, .pause_after = 1}, NULL);
-    compare(p, 900, 0, 200, &(struct plan){.rows = ROWS_HALF, .pause_after = 7, .slots = 2}, NULL);
-    check_clean(p);
+    pair_compare(p, 300, 0, 200, &(struct plan){.rows = ROWS_NONE, .pause_after = 7}, NULL);
+    pair_compare(p, 300, 2, 200, &(struct plan){.rows = ROWS_NONE, .pause_after = 1}, NULL);
+    pair_compare(p, 900, 0, 200, &(struct plan){.rows = ROWS_HALF, .pause_after = 7, .slots = 2}, NULL);
+    pair_check_clean(p);
 }
 
 static void test_there_and_back(void **state) {
     struct pair *p = *state;
     struct plan back = {.rows = ROWS_ALL, .pause_after = 5, .slots = 4, .back = true};
-    compare(p, 200, 0, 400, &back, NULL);
-    compare(p, 200, 2, 400, &back, NULL);
-    check_clean(p);
+    pair_compare(p, 200, 0, 400, &back, NULL);
+    pair_compare(p, 200, 2, 400, &back, NULL);
+    pair_check_clean(p);
 }
 
 // Held-back text and stop strings across the move; the length and an end before the pause.
@@ -250,7 +70,7 @@ static void test_ends(void **state) {
     static struct mover alone;
     struct pair *p = *state;
     struct gen_request r;
-    request_of(&r, p, 400, 0, 24);
+    pair_request(&r, p, 400, 0, 24);
     assert_int_equal(mover_run(&alone, p->base, p->a, NULL, &r, NULL), 0);
     gen_request_free(&r);
     assert_true(alone.len > 14);
@@ -258,12 +78,12 @@ static void test_ends(void **state) {
         char stop[6];
         snprintf(stop, sizeof stop, "%.5s", alone.text + at);
         for (int32_t k = 1; k < 16; k += 2)
-            compare(p, 400, 0, 24, &(struct plan){.rows = ROWS_ALL, .pause_after = k, .slots = 4}, stop);
+            pair_compare(p, 400, 0, 24, &(struct plan){.rows = ROWS_ALL, .pause_after = k, .slots = 4}, stop);
     }
-    compare(p, 400, 0, 5, &plain, NULL);
-    compare(p, 400, 0, 6, &plain, NULL);
-    compare(p, 400, 0, 3, &plain, NULL);
-    check_clean(p);
+    pair_compare(p, 400, 0, 5, &plain, NULL);
+    pair_compare(p, 400, 0, 6, &plain, NULL);
+    pair_compare(p, 400, 0, 3, &plain, NULL);
+    pair_check_clean(p);
 }
 
 // ---------------------------------------------------------------- orders that make no sense
@@ -307,9 +127,9 @@ static uint64_t ask(struct pair *p, struct lone *l, bool hold, int n, int64_t ma
     struct gen_request r;
     struct err e;
     uint64_t id = 0;
-    be_patient();
+    pair_be_patient();
     memset(l, 0, sizeof *l);
-    request_of(&r, p, n, 0, max_tokens);
+    pair_request(&r, p, n, 0, max_tokens);
     r.hold = hold;
     assert_int_equal(engine_submit(p->a, &r, &lone_events, l, &id, &e), 0);
     gen_request_free(&r);
@@ -365,7 +185,7 @@ static void test_wrong_orders(void **state) {
     assert_int_equal(l.ends, 1);
     assert_int_equal(engine_go(p->a, id, NULL, 0, -1, &e), 0); // gone: fine
     arena_give(engine_arena(p->a), slot);
-    check_clean(p);
+    pair_check_clean(p);
 }
 
 static void test_start_what_runs(void **state) {
@@ -390,7 +210,7 @@ static void test_start_what_runs(void **state) {
     UNTIL(p, l.fails || l.ends);
     assert_int_equal(l.fails, 1);
     assert_int_equal(l.why.code, ERR_INVALID);
-    check_clean(p);
+    pair_check_clean(p);
 }
 
 // Cancelled while it is held, awaits rows, is paused, and while its rows leave.
@@ -423,7 +243,7 @@ static void test_cancel(void **state) {
     assert_int_equal(engine_go(p->a, id, NULL, 0, -1, &e), 0);
     UNTIL(p, l.texts);
     engine_cancel(p->a, id);
-    check_clean(p);
+    pair_check_clean(p);
 }
 
 // More held sequences than cells: one fails with a clear word, the others live.
@@ -443,7 +263,7 @@ static void test_no_room(void **state) {
     assert_int_equal(l[0].fails + l[1].fails, 0);
     for (int i = 0; i < 2; i++) assert_int_equal(engine_go(p->a, id[i], NULL, 0, -1, &e), 0);
     UNTIL(p, l[0].ends && l[1].ends);
-    check_clean(p);
+    pair_check_clean(p);
 }
 
 // ---------------------------------------------------------------- models
@@ -493,11 +313,11 @@ static void test_digests_agree(void **state) {
 
 static void test_recall(void **state) {
     struct pair *p = *state;
-    compare(p, 1000, 0, 60, &plain, NULL);
-    compare(p, 600, 0, 60, &(struct plan){.rows = ROWS_NONE, .pause_after = 9}, NULL);
-    compare(p, 600, 1, 60, &(struct plan){.rows = ROWS_HALF, .pause_after = 9, .slots = 2}, NULL);
-    compare(p, 65, 0, 60, &plain, NULL);
-    check_clean(p);
+    pair_compare(p, 1000, 0, 60, &plain, NULL);
+    pair_compare(p, 600, 0, 60, &(struct plan){.rows = ROWS_NONE, .pause_after = 9}, NULL);
+    pair_compare(p, 600, 1, 60, &(struct plan){.rows = ROWS_HALF, .pause_after = 9, .slots = 2}, NULL);
+    pair_compare(p, 65, 0, 60, &plain, NULL);
+    pair_check_clean(p);
 }
 
 // Several at the same time, in both directions: their rows stand side by side in batches and caches.
@@ -507,7 +327,7 @@ static void test_together(void **state) {
     struct pair *p = *state;
     struct gen_request r[MANY];
     for (int i = 0; i < MANY; i++) {
-        request_of(&r[i], p, 300 + 100 * i, i % 2, 60);
+        pair_request(&r[i], p, 300 + 100 * i, i % 2, 60);
         assert_int_equal(mover_run(&alone[i], p->base, p->a, NULL, &r[i], NULL), 0);
     }
     for (int i = 0; i < MANY; i++)
@@ -515,23 +335,23 @@ static void test_together(void **state) {
     for (int i = 0; i < MANY; i++) {
         while (!moved[i].ended && !moved[i].failed) event_base_loop(p->base, EVLOOP_ONCE);
         if (moved[i].failed) fail_msg("%d: %s", i, moved[i].why.msg);
-        check_same(p, &alone[i], &moved[i], 300 + 100 * i, i % 2);
+        pair_check_same(p, &alone[i], &moved[i], 300 + 100 * i, i % 2);
         mover_close(&moved[i]);
         gen_request_free(&r[i]);
     }
-    check_clean(p);
+    pair_check_clean(p);
 }
 
 // The free cells of the cache lie scattered between those of another sequence.
 static void test_scattered_cells(void **state) {
     struct pair *p = *state;
-    struct engine_options o = options_of(p->model, "f16");
+    struct engine_options o = pair_options(p->model, "f16");
     struct pair small = *p;
     struct lone keep, go;
     struct err e;
     static struct mover alone, moved;
     struct gen_request r;
-    request_of(&r, p, 300, 0, 40);
+    pair_request(&r, p, 300, 0, 40);
     assert_int_equal(mover_run(&alone, p->base, p->a, NULL, &r, NULL), 0);
     o.ctx = o.kv_cells = 768;
     small.b = mover_engine(p->base, &o);
@@ -543,7 +363,7 @@ static void test_scattered_cells(void **state) {
     assert_int_equal(keep.ends + go.ends, 0);
     engine_cancel(small.b, gone);
     if (mover_run(&moved, p->base, p->a, small.b, &r, &plain)) fail_msg("%s", moved.why.msg);
-    check_same(p, &alone, &moved, 300, 0);
+    pair_check_same(p, &alone, &moved, 300, 0);
     mover_close(&moved);
     gen_request_free(&r);
     engine_stop(small.b);
