@@ -467,20 +467,19 @@ struct hostile {
     bool cut;     // the connection, instead of ending it
     int pause[2]; // where there is a pipe: what is written from `pause_at` waits for a byte in it
     size_t pause_at;
-    bool drips; // what is written from there comes byte by byte, until the other side has had enough
+    bool drips; // what is written from there comes byte by byte
+    atomic_bool enough;
     pthread_t thread;
     int rc;
 };
 static struct hostile hostile;
 
-// 0: it was cut off.
-static int drip(struct hostile *h) {
+static void drip(struct hostile *h) {
     struct err why;
-    for (size_t i = h->pause_at; i < h->n; i++) {
-        if (tls_write(h->ssl, h->bytes + i, 1, &why)) return 0;
+    for (size_t i = h->pause_at; i < h->n && !atomic_load(&h->enough); i++) {
+        if (tls_write(h->ssl, h->bytes + i, 1, &why)) return; // cut off
         usleep(5000);
     }
-    return -1;
 }
 
 static void *be_hostile(void *arg) {
@@ -493,7 +492,7 @@ static void *be_hostile(void *arg) {
     if (!h->rc) h->rc = tls_write(h->ssl, h->bytes, h->pause_at, &why);
     if (!h->rc && h->pause[0]) h->rc = read(h->pause[0], &byte, 1) != 1;
     if (!h->rc && h->drips)
-        h->rc = drip(h);
+        drip(h);
     else if (!h->rc)
         h->rc = tls_write(h->ssl, h->bytes + h->pause_at, h->n - h->pause_at, &why);
     if (h->cut) SSL_set_shutdown(h->ssl, SSL_SENT_SHUTDOWN);
@@ -690,6 +689,7 @@ static void dripping_frames(void **arg) {
         hostile.drips = true;
         hostile_start();
         RUN_UNTIL(s->failed_in);
+        atomic_store(&hostile.enough, true);
         hostile_end();
         assert_int_equal(s->upto, s->first + 8);
         assert_non_null(strstr(s->why_in.msg, "too long"));
