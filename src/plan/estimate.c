@@ -71,6 +71,10 @@ static void handover_find(struct handover *h) {
     double context = h->in->prompt + a->context_tokens;
     double free = floor(tokens_within(&a->profile, context, h->exposed));
     h->best_s = INFINITY;
+    if (a->no_decode) { // the first token comes with the prefill; more it may not write
+        handover_try(h, 0);
+        return;
+    }
     handover_try(h, free);
     handover_try(h, free + 1);
     handover_try(h, h->steps);

@@ -28,9 +28,7 @@ static void explain_times(const struct plan_input *in, const struct plan *p, str
     double shown = p->transfer_s > 0 ? 100 * p->exposed_s / p->transfer_s : 0;
     buf_printf(out, "of %s of transfer %s show (%.0f %%); ", seconds(b, p->transfer_s), seconds(c, p->exposed_s),
                shown < 100 ? shown : 100);
-    if (p->mode == PLAN_DISAGGREGATED && p->handover >= in->generate)
-        buf_printf(out, "%s has written all before that ends", from);
-    else if (p->mode == PLAN_DISAGGREGATED && p->handover > 1)
+    if (p->mode == PLAN_DISAGGREGATED && p->handover > 1)
         buf_printf(out, "%s writes %.0f tokens meanwhile, then %s, in %s", from, p->handover, to,
                    seconds(a, p->decode_s));
     else

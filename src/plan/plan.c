@@ -38,6 +38,11 @@ static enum hindrance hindrance_of(const struct plan_input *in, size_t node, boo
     return n->free_cells < in->prompt + in->generate ? NO_ROOM : FREE;
 }
 
+static const char *forbidden_part(const struct plan_node *n, bool decode) {
+    if (n->no_prefill && n->no_decode) return "take part";
+    return decode ? "write answers" : "read prompts";
+}
+
 bool plan_hindrance(const struct plan_input *in, size_t node, bool decode, char *out, size_t size) {
     const struct plan_node *n = &in->nodes[node];
     struct err e;
@@ -48,7 +53,7 @@ bool plan_hindrance(const struct plan_input *in, size_t node, bool decode, char 
         return true;
     case ABSURD_LOAD: snprintf(out, size, "what it says of its load is absurd"); return true;
     case FORBIDDEN:
-        snprintf(out, size, "may not %s%s%s", decode ? "write answers" : "read prompts", n->forbidden ? ": " : "",
+        snprintf(out, size, "may not %s%s%s", forbidden_part(n, decode), n->forbidden ? ": " : "",
                  n->forbidden ? n->forbidden : "");
         return true;
     default:
@@ -141,7 +146,7 @@ static size_t rank(const struct plan_input *in, struct plan *out, size_t max) {
         for (size_t k = 0; k < in->n; k++) {
             if (i == k || !reads[i] || !writes[k] || !can_send(in, i, k)) continue;
             estimate_disaggregated(in, i, k, &p);
-            offer(&r, &p);
+            if (!writes[i] || p.handover < in->generate) offer(&r, &p); // else it is the local plan
             if (!in->tandem || !reads[k] || in->rows.layers < 2) continue;
             estimate_tandem(in, i, k, &p);
             offer(&r, &p);

@@ -105,18 +105,22 @@ static double oracle_exposed(const struct plan_input *in, size_t a, size_t b, co
     return arrived - compute + l->rtt_s / 2;
 }
 
+// Without a hand-over there is no pair: INFINITY.
 static double oracle_pair(const struct plan_input *in, size_t a, size_t b) {
     const struct link_cost *l = &in->links[a * in->n + b];
     double exposed = oracle_exposed(in, a, b, l), best = INFINITY, here = 0;
     double rest[128] = {0}; // rest[k]: the tokens after k, written there
-    int steps = (int)in->generate - 1;
+    int steps = (int)in->generate - 1, last = in->nodes[a].no_decode ? 0 : steps, handover = 0;
     for (int k = steps - 1; k >= 0; k--) rest[k] = rest[k + 1] + oracle_step(&in->nodes[b], in->prompt + k);
-    for (int k = 0; k <= steps; k++) {
+    for (int k = 0; k <= last; k++) {
         double all = k < steps ? fmax(here, exposed) + l->rtt_s + rest[k] : here;
-        if (all < best) best = all;
+        if (all < best) {
+            best = all;
+            handover = k;
+        }
         here += oracle_step(&in->nodes[a], in->prompt + k);
     }
-    return oracle_reading(in, a) + best;
+    return handover == steps && !in->nodes[a].no_decode ? INFINITY : oracle_reading(in, a) + best;
 }
 
 static bool oracle_may(const struct plan_input *in, size_t node, bool decode) {

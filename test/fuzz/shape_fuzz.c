@@ -30,6 +30,9 @@ static void check(const struct shape *s, size_t size) {
     if (!believable(s->layers, 65536) || !believable(s->ctx_train, most) || !believable(s->embd, most)) abort();
     if (!believable(s->heads, most) || !believable(s->heads_kv, most) || !believable(s->experts, most)) abort();
     if (!believable(s->splits, most) || !believable(s->vocab, (int64_t)size) || s->parameters < 0) abort();
+    if (!believable(s->experts_used, most) || !believable(s->window, most) || !believable(s->key_length, most)) abort();
+    if (!believable(s->value_length, most) || s->expert_parameters < 0 || s->table_parameters < 0) abort();
+    if (s->expert_parameters > s->parameters || s->table_parameters > s->parameters) abort();
     if (shape_kv_bytes(s, "f16") < 0 || shape_kv_bytes(s, "f16") < shape_kv_bytes(s, "q8_0")) abort();
     if (!memchr(s->bos, 0, sizeof s->bos) || !memchr(s->eos, 0, sizeof s->eos)) abort();
 }

@@ -26,14 +26,28 @@ static const char *chat_kind(const struct shape *s) {
     return kind;
 }
 
+// What it costs to compute with, beyond what its description says (cli/plan).
+static json_t *cost_json(const struct shape *s) {
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "experts_used", (json_int_t)s->experts_used,
+                     "expert_parameters", (json_int_t)s->expert_parameters, "table_parameters",
+                     (json_int_t)s->table_parameters, "attention_window", (json_int_t)s->window, "key_length",
+                     (json_int_t)s->key_length, "value_length", (json_int_t)s->value_length, "kv_values",
+                     (json_int_t)s->kv_values, "tied_head", s->tied);
+}
+
 static json_t *shape_json(const struct shape *s) {
-    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "name",
-                     file_text(s->name), "arch", file_text(s->arch), "description", file_text(s->description),
-                     "parameters", (json_int_t)s->parameters, "bytes", (json_int_t)s->bytes, "quant",
-                     file_text(s->quant), "ctx_train", (json_int_t)s->ctx_train, "layers", (json_int_t)s->layers,
-                     "embd", (json_int_t)s->embd, "heads", (json_int_t)s->heads, "heads_kv", (json_int_t)s->heads_kv,
-                     "vocab", (json_int_t)s->vocab, "experts", (json_int_t)s->experts, "splits", (json_int_t)s->splits,
-                     "kv_bytes_per_token_f16", (json_int_t)shape_kv_bytes(s, "f16"), "chat_template", chat_kind(s));
+    json_t *o =
+        json_pack("{s:o, s:o, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "name",
+                  file_text(s->name), "arch", file_text(s->arch), "description", file_text(s->description),
+                  "parameters", (json_int_t)s->parameters, "bytes", (json_int_t)s->bytes, "quant", file_text(s->quant),
+                  "ctx_train", (json_int_t)s->ctx_train, "layers", (json_int_t)s->layers, "embd", (json_int_t)s->embd,
+                  "heads", (json_int_t)s->heads, "heads_kv", (json_int_t)s->heads_kv, "vocab", (json_int_t)s->vocab,
+                  "experts", (json_int_t)s->experts, "splits", (json_int_t)s->splits, "kv_bytes_per_token_f16",
+                  (json_int_t)shape_kv_bytes(s, "f16"), "chat_template", chat_kind(s));
+    json_t *cost = cost_json(s);
+    if (o && cost) json_object_update(o, cost);
+    json_decref(cost);
+    return o;
 }
 
 int inspect_file(const char *path) {

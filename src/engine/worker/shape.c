@@ -87,13 +87,12 @@ static void special_token(const struct gguf_context *g, const char *key, char *o
 // ---------------------------------------------------------------- what follows from it
 static int64_t kv_values(const struct gguf_context *g, const char *prefix, const struct shape *s) {
     int64_t head = s->heads ? s->embd / s->heads : 0, total = 0;
-    int64_t key = number(g, prefix, "attention.key_length", 0), value = number(g, prefix, "attention.value_length", 0);
     char name[KEY_SIZE];
     snprintf(name, sizeof name, "%sattention.head_count_kv", prefix);
     bool given = gguf_find_key(g, name) >= 0;
     for (int64_t i = 0; i < s->layers && total <= KV_VALUES_MAX; i++)
         total += (given ? number(g, prefix, "attention.head_count_kv", i) : s->heads) *
-                 ((key ? key : head) + (value ? value : head));
+                 ((s->key_length ? s->key_length : head) + (s->value_length ? s->value_length : head));
     return total <= KV_VALUES_MAX ? total : 0;
 }
 
@@ -104,8 +103,17 @@ static void describe(struct shape *s) {
     snprintf(s->description, sizeof s->description, "%s %.*f%s %s", s->arch, p < 10 ? 1 : 0, p, unit, s->quant);
 }
 
+static void count_parameters(struct shape *s, const char *tensor, int64_t count) {
+    if (__builtin_add_overflow(s->parameters, count, &s->parameters)) s->parameters = INT64_MAX;
+    if (strstr(tensor, "_exps.") && __builtin_add_overflow(s->expert_parameters, count, &s->expert_parameters))
+        s->expert_parameters = INT64_MAX;
+    if (!strcmp(tensor, "token_embd.weight")) s->table_parameters = count;
+    if (!strcmp(tensor, "output.weight")) s->tied = false;
+}
+
 static int measure(struct shape *s, const struct gguf_context *g, const char *path, struct err *e) {
     uint64_t end = gguf_get_data_offset(g), last = 0;
+    s->tied = true;
     for (int64_t i = 0; i < gguf_get_n_tensors(g); i++) {
         const int64_t *ne = gguf_get_tensor_ne(g, i);
         int64_t count = 1;
@@ -113,7 +121,7 @@ static int measure(struct shape *s, const struct gguf_context *g, const char *pa
             if (__builtin_mul_overflow(count, ne[d], &count))
                 return err_set(e, ERR_INVALID, "%s: a tensor is larger than any memory", path);
         }
-        if (__builtin_add_overflow(s->parameters, count, &s->parameters)) s->parameters = INT64_MAX;
+        count_parameters(s, gguf_get_tensor_name(g, i), count);
         uint64_t stop;
         if (__builtin_add_overflow(gguf_get_tensor_offset(g, i), gguf_get_tensor_size(g, i), &stop)) stop = UINT64_MAX;
         if (stop > last) last = stop;
@@ -136,6 +144,10 @@ static int interpret(struct shape *s, const struct gguf_context *g, const char *
     s->heads = number(g, prefix, "attention.head_count", 0);
     s->heads_kv = number(g, prefix, "attention.head_count_kv", 0);
     s->experts = number(g, prefix, "expert_count", 0);
+    s->experts_used = number(g, prefix, "expert_used_count", 0);
+    s->window = number(g, prefix, "attention.sliding_window", 0);
+    s->key_length = number(g, prefix, "attention.key_length", 0);
+    s->value_length = number(g, prefix, "attention.value_length", 0);
     s->splits = number(g, "", "split.count", 0);
     if (s->layers > LAYERS_MAX) return err_set(e, ERR_INVALID, "%s claims %lld layers", path, (long long)s->layers);
     s->kv_values = kv_values(g, prefix, s);

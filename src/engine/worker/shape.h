@@ -11,6 +11,10 @@ struct shape {
     int64_t bytes;                                                            // of the file
     int64_t parameters;                                                       // in this file's tensors
     int64_t ctx_train, layers, embd, heads, heads_kv, vocab, experts, splits; // 0 = not said
+    int64_t experts_used, window, key_length, value_length;                   // of each token and layer; 0 = not said
+    int64_t expert_parameters;                                                // of `parameters`, those of experts
+    int64_t table_parameters;                                                 // those of the vocabulary's lookup table
+    bool tied;                                                                // which is the output head, too
     int64_t kv_values;     // numbers the KV cache holds per token, keys and values of all layers; 0 = unknown
     char *chat_template;   // owned; NULL = none
     char bos[64], eos[64]; // the tokens' text, "" where there is none
