@@ -156,6 +156,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg) {
     (void)fd, (void)what;
     if (!c->roster && !c->joining && membership_kept(c)) take_part(c);
     if (!c->roster) return;
+    membership_keep(c);
     cluster_try_listen(c);
     gossip_models(c);
     locate_static(c);

@@ -42,6 +42,7 @@ struct cluster {
     struct peers *peers;
     struct transfers *transfers;
     struct roster *roster; // NULL: no member
+    bool unsaved;          // the file has an older one
     struct note notes[ROSTER_NODES];
     bool listening;
     struct err trouble;     // why it takes no part although it should, or was put out; ERR_NONE
@@ -76,9 +77,11 @@ int membership_load(struct cluster *c, struct err *e) MUST_USE; // 0 also where 
 bool membership_kept(const struct cluster *c);                  // whether there is a file
 // Takes r over, also when it fails: the first roster of this node's membership. ERR_BUSY where it has one.
 int membership_begin(struct cluster *c, struct roster *r, struct err *e) MUST_USE;
-// Takes r over: a newer roster than ours is kept, obeyed and spread (not to `from`, which may be NULL). An older one
-// fails with ERR_BUSY; a second of one epoch raises the alarm.
+// Takes r over: a newer roster than ours is kept, obeyed and spread (not to `from`, which may be NULL; one that comes
+// from there is obeyed also while it cannot be kept, and membership_keep tries that again). An older one fails with
+// ERR_BUSY; a second of one epoch raises the alarm.
 int membership_adopt(struct cluster *c, struct roster *r, const struct peer *from, struct err *e) MUST_USE;
+void membership_keep(struct cluster *c);
 void membership_end(struct cluster *c);                 // forgets it; links stay for CLUSTER_PARTING_MS
 int membership_left(struct cluster *c, const char *id); // another node has left
 struct note *membership_note(struct cluster *c, const char *id, bool make); // NULL: none

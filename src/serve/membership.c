@@ -182,6 +182,7 @@ int membership_begin(struct cluster *c, struct roster *r, struct err *e) {
         return -1;
     }
     c->roster = r;
+    c->unsaved = false;
     c->trouble = c->alarm = (struct err){.code = ERR_NONE};
     log_info("this node is '%s' of cluster '%s' now, epoch %lld", cluster_self(c)->name, r->cluster,
              (long long)r->epoch);
@@ -231,8 +232,17 @@ static void put_out(struct cluster *c, const struct roster *r) {
     c->trouble = why;
 }
 
+void membership_keep(struct cluster *c) {
+    if (c->roster && c->unsaved && !save(c, c->roster, true, NULL)) c->unsaved = false;
+}
+
+// A roster that another node brings counts also where it cannot be kept: a full disk must not save a revoked node. The
+// admin hears of it instead.
 static int take(struct cluster *c, struct roster *r, const struct peer *from, struct err *e) {
-    if (save(c, r, false, e)) return -1;
+    bool kept = !save(c, r, false, e);
+    if (!kept && !from) return -1;
+    if (!kept) log_error("the roster of epoch %lld counts but is not kept yet: %s", (long long)r->epoch, e->msg);
+    c->unsaved = !kept;
     for (size_t i = 0; i < ROSTER_NODES; i++) c->notes[i].left = false; // the admin's word is newer
     roster_free(c->roster);
     c->roster = r;

@@ -11,6 +11,7 @@ import json
 import os
 import pty
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -404,6 +405,44 @@ def test_roster_spreads_later():
         b.start()
         all_up(a, b, c)
         check(a.epoch() == b.epoch() == c.epoch() == 3, "the epochs differ")
+
+
+def test_disk_full():
+    """No byte of a file can be written: what cannot be kept is refused in one line, and nothing is half there."""
+    with nodes("alpha", "beta", "gamma") as (a, b, c):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        full = lambda node: resource.prlimit(node.daemon.process.pid, resource.RLIMIT_FSIZE, (0, limits[1]))
+        free = lambda node: resource.prlimit(node.daemon.process.pid, resource.RLIMIT_FSIZE, limits)
+        kept = lambda node: open(os.path.join(node.home, "state", "cluster.json"), encoding="utf-8").read()
+        init(a)
+        add(a, b)
+        invitation = a.invite()
+        full(c)
+        c.fails(1, "cannot write", "join", invitation.token)
+        left = [name for _, _, names in os.walk(c.home) for name in names if name not in ("daemon.log", "cluster.lock")]
+        check(not left, f"half a membership is left: {left}")
+        free(c)
+        full(a)
+        before = kept(a)
+        c.run("join", invitation.token)
+        check(invitation.end() == 1 and "cannot write" in invitation.text(), invitation.text())
+        check(kept(a) == before and c.epoch() is None, "a roster counts that its inviter could not keep")
+        free(a)
+        before = kept(b)
+        full(b)
+        add(a, c)
+        wait_until("beta obeys the roster", lambda: b.epoch() == a.epoch())
+        check(kept(b) == before, "the file has changed")
+        free(b)
+        wait_until("beta keeps the roster", lambda: kept(b) != before)
+        epoch = b.epoch()
+        a.stop()
+        c.stop()
+        b.stop()
+        b.start()
+        check(b.epoch() == epoch, "the roster was not kept")
+        a.start()
+        c.start()
 
 
 def test_leave():
