@@ -99,7 +99,7 @@ static void the_greedy_make_room(void **arg) {
 // Nobody gives way to a node that would then have more.
 static void equal_shares_stay(void **arg) {
     (void)arg;
-    char node[3];
+    char node[NODE_ID];
     for (int i = 0; i < ALL; i++) {
         snprintf(node, sizeof node, "%02d", i);
         assert_true(is_in(come(node)));
