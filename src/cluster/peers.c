@@ -232,6 +232,11 @@ int peers_send(struct peers *p, const struct peer *to, const json_t *msg, struct
     return control_send(m->link, msg, e);
 }
 
+void peers_cut(struct peers *p, const struct peer *to, const struct err *why) {
+    const struct member *m = member_at(p, to);
+    if (m && m->link) control_close(m->link, why);
+}
+
 // ---------------------------------------------------------------- the whole
 static bool trusts(void *arg, const uint8_t pin[TLS_PIN]) { return peers_member_of(arg, pin) != NULL; }
 

@@ -69,6 +69,9 @@ const struct peer *peers_of_pin(const struct peers *p, const uint8_t pin[TLS_PIN
 // which more than LIMIT_PEER_BACKLOG bytes wait already is dropped.
 int peers_send(struct peers *p, const struct peer *to, const json_t *msg, struct err *e) MUST_USE;
 
+// Ends the link, where it is up; `down` follows with `why`, and the member is dialled again.
+void peers_cut(struct peers *p, const struct peer *to, const struct err *why);
+
 // For tests: other waits, in milliseconds, for what begins from now on.
 struct peers_timing {
     long pause_first, pause_most, beat, silent, handshake, frame;

@@ -156,6 +156,22 @@ static void test_backlog(void **state) {
     RUN_UNTIL(w, linked(a, b) && a->ups == 2 && b->ups == 2);
 }
 
+static void test_cut(void **state) {
+    struct world *w = *state;
+    struct node *a = ada(w), *b = bob(w);
+    struct err why;
+    err_set(&why, ERR_INTERNAL, "a word was lost");
+    know_each_other(a, b, b->address);
+    peers_cut(a->p, at(a, b), &why); // not up yet
+    RUN_UNTIL(w, linked(a, b));
+    peers_cut(a->p, at(a, b), &why);
+    assert_false(at(a, b)->up);
+    assert_int_equal(a->downs, 0);
+    RUN_UNTIL(w, a->downs == 1 && b->downs == 1);
+    assert_non_null(strstr(a->why.msg, "a word was lost"));
+    RUN_UNTIL(w, linked(a, b) && a->ups == 2 && b->ups == 2);
+}
+
 // ---------------------------------------------------------------- not up
 static void test_wrong_key(void **state) {
     struct world *w = *state;
@@ -485,6 +501,7 @@ int main(void) {
                                        CASE(test_messages),
                                        CASE(test_long_messages),
                                        CASE(test_backlog),
+        CASE(test_cut),
                                        CASE(test_wrong_key),
                                        CASE(test_not_a_member_there),
                                        CASE(test_two_names_of_one_key),

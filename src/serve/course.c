@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "serve/flow.h"
 #include "serve/node.h"
+#include "serve/placement.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,12 +32,14 @@ struct course {
     char model[LIMIT_MODEL_NAME + 1];
     char contract[65], weights[65]; // of the first place that opened: the other must have the same
     char wire[8];
-    bool single;        // one place only
-    char left[NODE_ID]; // the node it was moved from, "" = none
-    struct seat *goal;  // it was moved there, and that one has not spoken yet; NULL = none
-    struct err astray;  // why the latest move has failed, until that was told
-    uint64_t opens;     // ever ordered
+    bool single;       // one place only
+    bool named;        // see struct course_spec
+    struct seat *goal; // it was moved there, and that one has not spoken yet; NULL = none
+    struct err astray; // why the latest move has failed, until that was told
+    uint64_t opens;    // ever ordered
     struct seat seats[FLOW_PLACES];
+    struct placement_past past;
+    uint64_t round; // of asking nodes, from 1 on: each is asked once at most before a token comes or time passes
     struct event *timer;
     struct trace trace;
     int depth; // calls of the flow under way: they may order the course's end
@@ -170,6 +173,7 @@ static void on_failed(void *arg, const struct err *why) {
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
     struct course *c = arg;
     (void)fd, (void)what;
+    c->round++;
     enter(c);
     flow_time(c->flow);
     leave(c);
@@ -184,22 +188,13 @@ static void seat_at_node(struct seat *seat, const char *node) {
     seat->shown_as = trace_node(&c->trace, name);
 }
 
-// Where the node that the job was moved to is gone, it goes back to the one it was moved from.
-static void seat_open(struct seat *seat, const struct place_spec *spec, struct err *e) {
+static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int source, struct err *e) {
     static const struct place_events events = {on_opened, on_text,  on_installed, on_paused,
                                                on_cut,    on_ended, on_failed};
-    struct course *c = seat->course;
-    seat->place = place_open(c->s, seat->node, spec, &events, seat, e);
-    bool back = !seat->place && e->code == ERR_UNREACHABLE && c->left[0] && strcmp(seat->node, c->left) != 0;
-    if (!back || spec->from[0]) return;
-    seat_at_node(seat, c->left);
-    seat->place = place_open(c->s, seat->node, spec, &events, seat, e);
-}
-
-static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int source, struct err *e) {
     struct course *c = io;
     struct seat *seat = &c->seats[place];
     c->opens++;
+    placement_asked(&c->past, seat->node, c->round);
     struct gen_request gen = c->gen; // borrows all of it
     json_t *tokens = n ? json_ints(prompt, n) : NULL;
     if (n) {
@@ -221,9 +216,22 @@ static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int so
     if (n && !tokens)
         err_set(e, ERR_INTERNAL, "out of memory");
     else
-        seat_open(seat, &spec, e);
+        seat->place = place_open(c->s, seat->node, &spec, &events, seat, e);
     json_decref(tokens);
     return seat->place ? 0 : -1;
+}
+
+static int io_another(void *io, int place) {
+    struct course *c = io;
+    bool begun = c->trace.prompt_tokens > 0;
+    char node[NODE_ID];
+    struct err why;
+    if ((c->named && !begun) || placement_other(c->s, c->model, &c->past, c->round, node, &why)) return -1;
+    for (int i = 0; i < FLOW_PLACES; i++)
+        if (!strcmp(c->seats[i].node, node) && (!i || !c->single)) return i;
+    seat_at_node(&c->seats[place], node);
+    log_info("'%s': a job is tried at %s", c->model, name_of(&c->seats[place]));
+    return place;
 }
 
 static int io_stream(void *io, int from, int to, int32_t first, struct err *e) {
@@ -276,6 +284,7 @@ static void io_begin(void *io, const struct gen_begin *b) {
 
 static void io_text(void *io, const char *text, size_t len, int32_t tokens) {
     struct course *c = io;
+    c->round++;
     if (!c->freed) c->ev.text(c->arg, text, len, tokens);
 }
 
@@ -303,14 +312,14 @@ static void seats_init(struct course *c, const struct course_spec *spec) {
 
 struct course *course_start(struct serve *s, const struct course_spec *spec, struct gen_request *gen,
                             const struct course_events *ev, void *arg, struct err *e) {
-    static const struct flow_io io = {io_open,  io_stream, io_cut,  io_start, io_pause, io_drop,
-                                      io_timer, io_begin,  io_text, io_end,   io_fail};
+    static const struct flow_io io = {io_open, io_stream, io_cut,   io_start, io_pause, io_another,
+                                      io_drop, io_timer,  io_begin, io_text,  io_end,   io_fail};
     struct course *c = calloc(1, sizeof *c);
     if (!c) {
         err_set(e, ERR_INTERNAL, "out of memory");
         return NULL;
     }
-    *c = (struct course){.s = s, .ev = *ev, .arg = arg, .gen = *gen};
+    *c = (struct course){.s = s, .ev = *ev, .arg = arg, .gen = *gen, .named = spec->named, .round = 1};
     TAILQ_INSERT_TAIL(&s->courses, c, next);
     snprintf(c->model, sizeof c->model, "%s", spec->model);
     memcpy(c->wire, spec->wire, sizeof c->wire);
@@ -355,7 +364,6 @@ static int move_to(struct course *c, struct seat *seat, const char *node, struct
         c->single = false;
     if (rc) return -1;
     c->goal = seat;
-    snprintf(c->left, sizeof c->left, "%s", c->seats[1 - seat->index].node);
     return 0;
 }
 

@@ -10,6 +10,7 @@ struct course;
 struct course_spec {
     const char *model;                      // its name, the same at all places
     char prefill[NODE_ID], decode[NODE_ID]; // ids of nodes; the same one: nothing travels
+    bool named;                             // the client chose: no other node is asked before it has begun
     bool zero_stall, late;                  // see struct flow_plan
     char wire[8];                           // "f16", "q8_0"; "" = as the sender's settings say
 };
@@ -36,6 +37,6 @@ const char *course_model(const struct course *c);
 
 // Moves the running job to another node with the same model, which goes on with the next token; the node that is left
 // is done without once the other has spoken. Should the other fail first, the job stays where it is, and the next call
-// tells of it, once; should its node go away later, the job comes back. ERR_BUSY: not now, as nothing runs yet, or it
+// tells of it, once. ERR_BUSY: not now, as nothing runs yet, or it
 // is moving already.
 int course_move(struct course *c, const char *node, struct err *e) MUST_USE;

@@ -16,8 +16,10 @@ struct drain {
 
 static int move(const struct drain *d, struct course *c, struct err *e) {
     char to[NODE_ID];
+    struct placement_past past = {.n = 0};
     snprintf(to, sizeof to, "%s", d->to);
-    return (!to[0] && placement_other(d->s, course_model(c), d->node, to, e)) || course_move(c, to, e) ? -1 : 0;
+    placement_asked(&past, d->node, 1);
+    return (!to[0] && placement_other(d->s, course_model(c), &past, 1, to, e)) || course_move(c, to, e) ? -1 : 0;
 }
 
 static void drain_one(struct drain *d, struct course *c) {

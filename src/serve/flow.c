@@ -45,7 +45,7 @@ struct flow {
     bool begun, paired;                     // the client was told; the decode place was asked
     bool blind;                             // not all tokens are known: no other place can go on
     bool quiet, over;                       // in flow_new; after the last order
-    int losses, retries;
+    int losses, retries, crashes;
     struct err why; // of the latest failure
 };
 
@@ -146,6 +146,7 @@ static void lose(struct flow *f, struct seat *s, const struct err *why) {
     f->why = *why;
     s->why = why->code;
     s->lost = ++f->losses;
+    f->crashes += why->code == ERR_WORKER;
     seat_enter(s, SEAT_GONE);
     end_fetch(f);
     end_stream(f);
@@ -184,6 +185,21 @@ static bool may_return(const struct flow *f, const struct seat *s) {
     return (s->why == ERR_WORKER || s->why == ERR_UNREACHABLE) && (f->begun || !s->at_once);
 }
 
+// A place that the caller chooses takes the seat of the one that may not return, or failed longest ago.
+static bool open_another(struct flow *f) {
+    struct seat *s = f->seats, *t = other(f, s);
+    if (f->crashes >= FLOW_CRASHES || (f->why.code == ERR_BUSY && !f->begun)) return false;
+    if (may_return(f, s) != may_return(f, t) ? may_return(f, s) : t->lost < s->lost) s = t;
+    int place = f->io.another(f->arg, s->place);
+    if (place < 0) return false;
+    if (other(f, s)->place == place) s = other(f, s);
+    s->place = place;
+    s->leaving = false;
+    f->speaker = s;
+    open_seat(f, s, -1);
+    return true;
+}
+
 static void reopen(struct flow *f) {
     struct seat *next = NULL;
     for (int i = FLOW_PLACES - 1; i >= 0; i--) {
@@ -191,8 +207,9 @@ static void reopen(struct flow *f) {
         if (s->state == SEAT_FREE) next = s;
         if (may_return(f, s) && (!next || (next->state == SEAT_GONE && s->lost < next->lost))) next = s;
     }
-    bool again = next && next->state == SEAT_GONE;
-    if (!next || (is_own(f->why.code) && !f->begun) || (again && f->retries == FLOW_RETRIES)) {
+    bool own = is_own(f->why.code) && !f->begun, again = next && next->state == SEAT_GONE;
+    if (!own && (!next || (again && f->retries > 0)) && open_another(f)) return;
+    if (own || !next || (again && f->retries == FLOW_RETRIES)) {
         fail(f, &f->why);
         return;
     }

@@ -13,8 +13,11 @@
 // they do not come in time, it computes them itself. Only rows that the other side lacks travel, in either direction.
 // After the hand-over the prefill place stays paused until the job ends, to go on where the decode place
 // fails. When no place is left, one that failed because its worker or node went away, or that had no room for a job
-// that had begun elsewhere, is opened anew (the one that failed longest ago, FLOW_RETRIES times in all, with pauses);
-// errors that are the request's own (ERR_INVALID, ERR_LIMIT) end the job, and so does a first open that fails at once.
+// that had begun elsewhere, is opened anew at once (the one that failed longest ago). When that has been tried, the
+// caller is asked for another place again and again; where it has none, those that failed are opened anew, FLOW_RETRIES
+// times in all, with pauses. Then the job fails. It also ends, before it has begun, with errors that are the request's
+// own (ERR_INVALID, ERR_LIMIT) or of places that are full; and a request whose workers died FLOW_CRASHES times is taken
+// for the cause, and gets no other place.
 #pragma once
 
 #include "engine/request.h"
@@ -28,6 +31,7 @@ enum {
     FLOW_BEHIND = 4,       // rows that the decode place may lack when the prefill place is paused
     FLOW_RETRIES = 3,      // the first one at once
     FLOW_RETRY_MS = 250,   // before the second retry; twice as long before each later one
+    FLOW_CRASHES = 8,      // after so many deaths of workers, no other place is asked for
     FLOW_HEAD_MS = 30,     // the prefill place waits so long for the decode place, then begins without
     FLOW_OPEN_MS = 2000,   // a decode place that is not open so long after is done without
     FLOW_FETCH = 64,       // the prefill place computes so many rows rather than fetch them
@@ -55,6 +59,9 @@ struct flow_io {
     // where it still does.
     int (*start)(void *io, int place, const int32_t *generated, int32_t n, int32_t from, struct err *e);
     int (*pause)(void *io, int place, struct err *e); // answered by flow_paused, flow_ended or flow_failed
+    // A place to be opened next, where nothing is open: `place` itself, which now means another node and is the job's
+    // no more in its old meaning, or any other; -1 = none. Each at most once before a token is told or the time comes.
+    int (*another)(void *io, int place);
     void (*drop)(void *io, int place);                // nothing more is heard of it; its rows and memory go
     void (*timer)(void *io, long ms); // flow_time is called once then, instead of what was set before; 0 = not any more
     // to the client; each of end and fail is the last order

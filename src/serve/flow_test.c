@@ -11,11 +11,12 @@
 
 #include <cmocka.h>
 
-enum { A, B, C, PROMPT = 5 };
+enum { A, B, C, D, PROMPT = 5 };
 
 static struct buf orders;   // what was ordered since the last expect(), "; " after each
 static const char *refused; // the order that fails at once
 static enum err_code refusal;
+static const char *spare; // the other places there are
 
 static void note_tokens(const int32_t *tokens, int32_t n) {
     assert_true(!n == !tokens);
@@ -60,6 +61,14 @@ static int on_pause(void *io, int place, struct err *e) {
     return answer("pause", e);
 }
 
+static int on_another(void *io, int place) {
+    (void)io;
+    if (!*spare) return -1;
+    int next = *spare++ - 'A';
+    buf_printf(&orders, "%c for %c; ", 'A' + next, 'A' + place);
+    return next;
+}
+
 static void on_drop(void *io, int place) {
     (void)io;
     buf_printf(&orders, "drop %c; ", 'A' + place);
@@ -97,6 +106,7 @@ static struct flow *try_new(int prefill, int decode, bool zero_stall, struct err
                                       .cut = on_cut,
                                       .start = on_start,
                                       .pause = on_pause,
+                                      .another = on_another,
                                       .drop = on_drop,
                                       .timer = on_timer,
                                       .begin = on_begin,
@@ -111,6 +121,7 @@ static int setup(void **state) {
     (void)state;
     buf_init(&orders, 1 << 16);
     refused = NULL;
+    spare = "";
     return 0;
 }
 
@@ -630,6 +641,107 @@ static void test_full_everywhere(void **state) {
     finish(f, "");
 }
 
+// ---------------------------------------------------------------- other places
+static void test_another_place(void **state) {
+    (void)state;
+    struct flow *f = decoding();
+    spare = "CD";
+    failed(f, A, ERR_UNREACHABLE);
+    expect(""); // B speaks
+    refused = "open";
+    refusal = ERR_UNREACHABLE;
+    failed(f, B, ERR_UNREACHABLE); // A is asked once more; neither can be reached, nor can C
+    expect("open A 11,12,13,14,15; C for B; open C 11,12,13,14,15; D for A; open D 11,12,13,14,15; timer 250; ");
+    refused = NULL;
+    spare = "D";
+    flow_time(f);
+    expect("open C 11,12,13,14,15; ");
+    failed(f, C, ERR_BUSY); // D again, which has a seat already
+    expect("D for D; open D 11,12,13,14,15; ");
+    opened(f, D, 2);
+    expect("start D 101,102,103,104; ");
+    assert_int_equal(flow_speaker(f), D);
+    told(f, D, 5, 5);
+    ended(f, D, 5);
+    finish(f, "text e 5; end stop 5/0/5; ");
+}
+
+static void test_another_place_at_the_beginning(void **state) {
+    (void)state;
+    spare = "C";
+    refused = "open";
+    refusal = ERR_BUSY; // full ones say so
+    assert_null(try_new(A, A, true, NULL));
+    expect("open A; ");
+    assert_string_equal(spare, "C");
+    refusal = ERR_INVALID;
+    assert_null(try_new(A, A, true, NULL));
+    expect("open A; ");
+    refusal = ERR_UNREACHABLE;
+    assert_null(try_new(A, A, true, NULL));
+    expect("open A; C for A; open C; ");
+    refused = NULL;
+    spare = "C";
+    struct flow *f = new_flow(A, B, true);
+    failed(f, A, ERR_NOT_FOUND);
+    failed(f, B, ERR_NOT_FOUND);
+    expect("open A rows of B; open B; C for A; open C; ");
+    opened(f, C, 1);
+    expect("begin 5; start C; ");
+    finish(f, "drop C; ");
+}
+
+// Another model of that name, a cache that is too small: the next one.
+static void test_another_place_refuses(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, A, true);
+    opened(f, A, 0);
+    told(f, A, 1, 1);
+    spare = "BC";
+    forget();
+    failed(f, A, ERR_INTERNAL);
+    failed(f, B, ERR_INVALID);
+    expect("B for A; open B 11,12,13,14,15; C for A; open C 11,12,13,14,15; ");
+    failed(f, C, ERR_LIMIT);
+    finish(f, "fail limit; ");
+}
+
+static void test_moved_and_lost(void **state) {
+    (void)state;
+    struct err e;
+    struct flow *f = decoding();
+    assert_int_equal(flow_move(f, C, &e), 0);
+    opened(f, C, 0);
+    flow_installed(f, C, PROMPT + 3);
+    flow_paused(f, B, 4, PROMPT + 3);
+    told(f, C, 5, 5);
+    forget();
+    refused = "open";
+    refusal = ERR_UNREACHABLE;
+    spare = "B";
+    failed(f, C, ERR_UNREACHABLE); // back to the place that it was moved from
+    expect("open C 11,12,13,14,15; B for B; open B 11,12,13,14,15; timer 250; ");
+    finish(f, "timer 0; ");
+}
+
+// It kills whatever computes it: not all places there are.
+static void test_crashes(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, A, true);
+    opened(f, A, 0);
+    spare = "BCDEFGHIJKLMN";
+    failed(f, A, ERR_WORKER); // opened anew
+    for (int i = 1; i < FLOW_CRASHES; i++) failed(f, flow_speaker(f), ERR_WORKER);
+    assert_int_equal(*spare, 'B' + FLOW_CRASHES - 2);
+    for (int i = 1; i < FLOW_RETRIES; i++) {
+        flow_time(f);
+        failed(f, flow_speaker(f), ERR_WORKER);
+    }
+    assert_int_equal(flow_speaker(f), -1);
+    assert_non_null(strstr(buf_str(&orders), "fail worker; "));
+    flow_free(f);
+}
+
 // ---------------------------------------------------------------- what is not to be believed
 static void test_strangers_are_not_heard(void **state) {
     (void)state;
@@ -888,6 +1000,11 @@ int main(void) {
         TEST(test_errors_of_the_request),
         TEST(test_nothing_can_be_opened),
         TEST(test_full_everywhere),
+        TEST(test_another_place),
+        TEST(test_another_place_at_the_beginning),
+        TEST(test_another_place_refuses),
+        TEST(test_moved_and_lost),
+        TEST(test_crashes),
         TEST(test_strangers_are_not_heard),
         TEST(test_liars_are_expelled),
         TEST(test_another_prompt),

@@ -37,6 +37,11 @@ int node_find(const struct serve *s, const char *header, const char *wish, char 
     return 0;
 }
 
+void node_cut(const struct serve *s, const char *id, const struct err *why) {
+    const struct peer *p = cluster_find(s->cluster, id);
+    if (p) peers_cut(cluster_peers(s->cluster), p, why);
+}
+
 int node_send(const struct serve *s, const char *id, const json_t *msg, struct err *e) {
     const struct peer *p = cluster_find(s->cluster, id);
     if (!p) return err_set(e, ERR_UNREACHABLE, "node %.8s is no member any more", id);

@@ -12,3 +12,5 @@ void node_name(const struct serve *s, const char *id, char *out, size_t size); /
 // The id of a node by its name or id; `header` names who wished for it. ERR_NOT_FOUND; ERR_UNREACHABLE: it is down.
 int node_find(const struct serve *s, const char *header, const char *wish, char out[NODE_ID], struct err *e) MUST_USE;
 int node_send(const struct serve *s, const char *id, const json_t *msg, struct err *e) MUST_USE; // to another one
+// Ends the link to another one, where there is one: both sides hear of it, and it is made anew.
+void node_cut(const struct serve *s, const char *id, const struct err *why);

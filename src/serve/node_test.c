@@ -13,7 +13,7 @@
 static struct roster_node self = {.id = "aaaa", .name = "prime"};
 static struct peer up = {.id = "bbbb", .name = "edge", .up = true}, down = {.id = "cccc", .name = "attic"};
 static bool is_member;
-static const struct peer *sent_to;
+static const struct peer *sent_to, *cut;
 static struct serve s;
 
 const struct roster_node *cluster_self(const struct cluster *c) {
@@ -39,6 +39,12 @@ int peers_send(struct peers *p, const struct peer *to, const json_t *msg, struct
     assert_true(json_is_object(msg));
     sent_to = to;
     return to->up ? 0 : err_set(e, ERR_UNREACHABLE, "down");
+}
+
+void peers_cut(struct peers *p, const struct peer *to, const struct err *why) {
+    assert_null(p);
+    assert_int_equal(why->code, ERR_INTERNAL);
+    cut = to;
 }
 
 static int member(void **state) {
@@ -115,6 +121,11 @@ static void test_words_to_others(void **state) {
     assert_int_equal(e.code, ERR_UNREACHABLE);
     assert_null(sent_to);
     json_decref(msg);
+    err_set(&e, ERR_INTERNAL, "out of memory");
+    node_cut(&s, "dddd", &e);
+    assert_null(cut);
+    node_cut(&s, "bbbb", &e);
+    assert_ptr_equal(cut, &up);
 }
 
 int main(void) {

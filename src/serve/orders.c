@@ -24,14 +24,29 @@ static void ordered_free(struct ordered *o) {
 }
 
 // ---------------------------------------------------------------- what the gateway is told
-// Takes msg over. A word that cannot be sent is lost with its link, and so is the place.
-static void tell(const struct ordered *o, json_t *msg) {
-    struct err why;
+// Takes msg over.
+static int say(const struct ordered *o, json_t *msg, struct err *e) {
+    int rc = -1;
     if (!msg || json_object_set_new(msg, "n", json_integer((json_int_t)o->n)))
-        log_error("out of memory telling node %.8s about its request", o->by);
-    else if (node_send(o->s, o->by, msg, &why))
-        log_debug("node %.8s: %s", o->by, why.msg);
+        err_set(e, ERR_INTERNAL, "out of memory telling node %.8s about its request", o->by);
+    else
+        rc = node_send(o->s, o->by, msg, e);
     json_decref(msg);
+    return rc;
+}
+
+// The last word about a place. Where not even that can be said, the link ends, so that its end says it.
+static void say_failed(const struct ordered *o, const struct err *why) {
+    struct err e;
+    if (say(o, sitemsg_write_error("site.failed", why), &e)) node_cut(o->s, o->by, &e);
+}
+
+// Takes msg over. A word that is missing makes the place useless: the gateway hears that it failed, and o is gone.
+static void tell(struct ordered *o, json_t *msg) {
+    struct err why;
+    if (!say(o, msg, &why)) return;
+    say_failed(o, &why);
+    ordered_free(o);
 }
 
 static void on_opened(void *arg, const struct place_opened *p) { tell(arg, sitemsg_write_opened(p)); }
@@ -53,19 +68,16 @@ static void on_cut(void *arg, bool arriving, const struct err *why) {
 }
 
 static void on_ended(void *arg, const struct gen_result *r) {
-    tell(arg, sitemsg_write_ended(r));
+    struct err why;
+    if (say(arg, sitemsg_write_ended(r), &why)) say_failed(arg, &why);
     ordered_free(arg);
-}
-
-static void tell_failed(const struct ordered *o, const struct err *why) {
-    tell(o, sitemsg_write_error("site.failed", why));
 }
 
 static void on_failed(void *arg, const struct err *why) {
     const struct ordered *o = arg;
     struct err told = *why;
     if (o->s->stopping) told.code = ERR_UNREACHABLE; // its gateway may go on elsewhere
-    tell_failed(o, &told);
+    say_failed(o, &told);
     ordered_free(arg);
 }
 
@@ -105,7 +117,7 @@ static void obey_open(struct serve *s, const struct peer *p, uint64_t n, const j
         if (!o->place) TAILQ_REMOVE(&s->ordered, o, next);
     }
     if (!o || !o->place) {
-        tell_failed(&refused, &why);
+        say_failed(&refused, &why);
         free(o);
     }
     gen_request_free(&gen);

@@ -1,7 +1,19 @@
 // Which nodes a job runs on: the caller's choice, or a simple default. Threads: the event-loop thread.
 #pragma once
 
+#include "cluster/peers.h"
 #include "serve/course.h"
+
+enum { PLACEMENT_NODES = PEERS_MOST + 1 };
+
+// The nodes that a job has asked, and when: numbers of its own, from 1 on, that grow.
+struct placement_past {
+    int n;
+    struct {
+        char node[NODE_ID];
+        uint64_t when;
+    } asked[PLACEMENT_NODES];
+};
 
 // What the client asked for, by name or id; NULL where it did not.
 struct placement_wish {
@@ -18,5 +30,9 @@ struct placement_wish {
 int placement_choose(struct serve *s, const char *model, const struct placement_wish *wish, char *name,
                      struct course_spec *out, struct err *e) MUST_USE;
 
-// A node that is up and has the model, another one than `left`: ERR_NOT_FOUND where there is none.
-int placement_other(struct serve *s, const char *model, const char *left, char out[NODE_ID], struct err *e) MUST_USE;
+void placement_asked(struct placement_past *past, const char *node, uint64_t when);
+
+// A node that is up, has the model and was asked before `now` only: one that never was, else the one that was asked
+// longest ago; of equals this node first. ERR_NOT_FOUND where there is none.
+int placement_other(struct serve *s, const char *model, const struct placement_past *past, uint64_t now,
+                    char out[NODE_ID], struct err *e) MUST_USE;

@@ -113,7 +113,7 @@ static void test_here_first(void **state) {
     expect("aaaa", "aaaa", "m");
     assert_int_equal(choose("", NULL, NULL), 0); // the only one gets its name
     expect("aaaa", "aaaa", "m");
-    assert_true(spec.zero_stall && !spec.late && !spec.wire[0]);
+    assert_true(spec.zero_stall && !spec.late && !spec.wire[0] && !spec.named);
 }
 
 static void test_else_the_first_that_is_up(void **state) {
@@ -140,6 +140,7 @@ static void test_wishes(void **state) {
     expect("bbbb", "aaaa", "m");
     assert_int_equal(choose("m", NULL, "b"), 0);
     expect("aaaa", "bbbb", "m");
+    assert_true(spec.named);
     assert_int_equal(choose("", "b", "c"), 0); // the name is needed at both
     expect("bbbb", "cccc", "m");
     here = NULL;
@@ -173,20 +174,51 @@ static void test_how(void **state) {
     assert_string_equal(why.param, "x-nebulus-wire");
 }
 
+static void expect_other(const struct placement_past *past, uint64_t now, const char *wanted) {
+    char out[NODE_ID];
+    assert_int_equal(placement_other(&s, "m", past, now, out, &why), wanted ? 0 : -1);
+    if (wanted) assert_string_equal(out, wanted);
+    if (!wanted) assert_int_equal(why.code, ERR_NOT_FOUND);
+}
+
 static void test_another_node(void **state) {
     (void)state;
-    char out[NODE_ID];
+    struct placement_past past = {.n = 0};
     here = models_of[0] = models_of[1] = "m";
-    assert_int_equal(placement_other(&s, "m", "aaaa", out, &why), 0);
-    assert_string_equal(out, "bbbb");
-    assert_int_equal(placement_other(&s, "m", "bbbb", out, &why), 0);
-    assert_string_equal(out, "aaaa");
+    models_of[2] = "other";
+    expect_other(&past, 5, "aaaa"); // this one first
+    placement_asked(&past, "aaaa", 3);
+    expect_other(&past, 5, "bbbb");
+    placement_asked(&past, "bbbb", 2);
+    expect_other(&past, 5, "cccc");
+    placement_asked(&past, "cccc", 4);
+    expect_other(&past, 5, "bbbb"); // asked longest ago
+    placement_asked(&past, "bbbb", 5);
+    expect_other(&past, 5, "aaaa");
     here = NULL;
-    assert_int_equal(placement_other(&s, "m", "bbbb", out, &why), 0);
-    assert_string_equal(out, "cccc");
+    expect_other(&past, 5, "cccc");
     others[1].up = false;
-    assert_int_equal(placement_other(&s, "m", "bbbb", out, &why), -1);
-    assert_int_equal(why.code, ERR_NOT_FOUND);
+    expect_other(&past, 5, NULL);
+    expect_other(&past, 6, "bbbb");
+    models_of[0] = NULL;
+    expect_other(&past, 6, NULL);
+}
+
+static void test_more_nodes_than_members(void **state) {
+    (void)state;
+    struct placement_past past = {.n = 0};
+    here = models_of[0] = "m";
+    placement_asked(&past, "aaaa", 2);
+    placement_asked(&past, "bbbb", 1);
+    for (int i = 0; i < PLACEMENT_NODES - 1; i++) {
+        char id[NODE_ID];
+        snprintf(id, sizeof id, "was%d", i);
+        placement_asked(&past, id, 9);
+    }
+    assert_int_equal(past.n, PLACEMENT_NODES);
+    expect_other(&past, 2, "bbbb"); // forgotten
+    placement_asked(&past, "bbbb", 2);
+    expect_other(&past, 2, "aaaa"); // now this one
 }
 
 int main(void) {
@@ -196,6 +228,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_wishes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_how, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_node, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_more_nodes_than_members, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,10 +32,10 @@ static int order(struct remote *r, json_t *msg, struct err *e) {
     return rc;
 }
 
-// What cannot be sent need not be: the link is gone, and all of the place with it, as remote_lost will tell.
+// Where it cannot be sent, the link ends, and all of the place with it, as remote_lost will tell.
 static void order_if_there(struct remote *r, const char *type) {
     struct err why;
-    if (!r->over && order(r, sitemsg_write_plain(type), &why)) log_debug("node %.8s: %s", r->node, why.msg);
+    if (!r->over && order(r, sitemsg_write_plain(type), &why)) node_cut(r->s, r->node, &why);
 }
 
 static int remote_start(struct place *p, const int32_t *generated, int32_t n, int32_t from, struct err *e) {

@@ -29,6 +29,8 @@ static struct word {
 } queue[QUEUE];
 static int queued;
 static bool is_down;
+static int unsaid; // of the next words, so many are too long
+static char link_cut[NODE_ID];
 
 static void say(int from, int to, const char *text) {
     assert_true(queued < QUEUE);
@@ -56,11 +58,18 @@ bool node_is_self(const struct serve *s, const char *id) { return !strcmp(id, no
 
 int node_send(const struct serve *s, const char *id, const json_t *msg, struct err *e) {
     if (is_down) return err_set(e, ERR_UNREACHABLE, "the link is down");
+    if (unsaid && unsaid--) return err_set(e, ERR_LIMIT, "too long");
     char *text = json_text(msg);
     for (int i = 0; i < NODES; i++)
         if (!strcmp(ids[i], id)) say((int)(s - serves), i, text);
     free(text);
     return 0;
+}
+
+void node_cut(const struct serve *s, const char *id, const struct err *why) {
+    assert_true(s == &serves[NODE] || s == &serves[GATEWAY]);
+    assert_int_not_equal(why->code, ERR_NONE);
+    snprintf(link_cut, sizeof link_cut, "%s", id);
 }
 
 // ---------------------------------------------------------------- sites, and what the gateway hears
@@ -212,6 +221,8 @@ static int setup(void **state) {
     buf_init(&told, 1 << 20);
     queued = opened_sites = 0;
     is_down = false;
+    unsaid = 0;
+    link_cut[0] = '\0';
     refusal.code = ERR_NONE;
     return 0;
 }
@@ -317,6 +328,44 @@ static void test_a_link_that_is_lost(void **state) {
     expect(&done, "drop; drop; ");
     place_drop(one);
     place_drop(two);
+}
+
+static void say_token(void) { site_there()->place.ev.text(site_there()->place.arg, "x", 1, 1, 9); }
+
+// Nobody waits for a word that could not be said.
+static void test_words_that_cannot_be_said(void **state) {
+    (void)state;
+    struct place *p = open_well();
+    unsaid = 1;
+    say_token();
+    expect(&done, "drop; ");
+    carry();
+    expect(&told, "failed limit; ");
+    place_drop(p);
+
+    p = open_well();
+    unsaid = 1;
+    site_there()->place.ev.ended(site_there()->place.arg, &(struct gen_result){.finish = FINISH_STOP});
+    carry();
+    expect(&told, "failed limit; ");
+    expect(&done, "drop; ");
+    place_drop(p);
+    assert_string_equal(link_cut, "");
+
+    p = open_well();
+    unsaid = 2; // not even that it failed
+    say_token();
+    expect(&done, "drop; ");
+    assert_string_equal(link_cut, "aaaa");
+    place_drop(p);
+}
+
+static void test_an_order_that_cannot_be_sent(void **state) {
+    (void)state;
+    struct place *p = open_well();
+    unsaid = 1;
+    place_drop(p); // it would stay open there
+    assert_string_equal(link_cut, "bbbb");
 }
 
 static void test_hostile_orders(void **state) {
@@ -444,6 +493,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_an_open_that_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_order_that_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_link_that_is_lost, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_words_that_cannot_be_said, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_order_that_cannot_be_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hostile_orders, setup, teardown),
         cmocka_unit_test_setup_teardown(test_opens_that_make_no_sense, setup, teardown),
         cmocka_unit_test_setup_teardown(test_places_of_others, setup, teardown),

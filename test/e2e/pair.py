@@ -1,4 +1,4 @@
-"""Two real nodes on loopback that are paired, and what the tests of hand-overs do with them."""
+"""Real nodes on loopback that are paired, and what the tests of hand-overs do with them."""
 import contextlib
 import json
 import os
@@ -45,9 +45,9 @@ class Node(Daemon):
         return any(one["name"] == name and one["state"] == "up" for one in self.get("/nebulus/v1/nodes").json["nodes"])
 
 
-def pair(a, b):
+def join(a, b):
+    """b joins a's cluster."""
     env = {**os.environ, "NEBULUS_HOME": a.home, "NEBULUS_API": f"127.0.0.1:{a.port}"}
-    a.cli("cluster", "init", "test", "--no-passphrase")
     invite = subprocess.Popen([NEBULUS, "invite", "--address", f"127.0.0.1:{a.cluster_port}"], env=env, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     started.append(invite)
@@ -57,14 +57,22 @@ def pair(a, b):
     wait_until("the nodes see each other", lambda: a.sees(b.name) and b.sees(a.name))
 
 
-@contextlib.contextmanager
 def two_nodes(model=RANDOM, other=None, **settings):
+    return some_nodes(model, other or model, **settings)
+
+
+@contextlib.contextmanager
+def some_nodes(*models, **settings):
+    """Two or three nodes with these models, None = no model; they all see each other."""
     home = tempfile.mkdtemp(prefix="pair-", dir=os.getcwd())
     nodes = []
     try:
-        for name, file in (("prime", model), ("edge", other or model)):
+        for name, file in zip(("prime", "edge", "third"), models):
             nodes.append(Node(os.path.join(home, name), name, file, **settings))
-        pair(*nodes)
+        nodes[0].cli("cluster", "init", "test", "--no-passphrase")
+        for node in nodes[1:]:
+            join(nodes[0], node)
+        wait_until("all see each other", lambda: all(a.sees(b.name) for a in nodes for b in nodes if a is not b))
         yield nodes
     except BaseException:
         for node in nodes:

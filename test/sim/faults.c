@@ -37,7 +37,7 @@ void fault_crash(struct cluster *c, int place) {
     struct place *p = &c->places[place];
     if (!p->loaded || p->frozen > c->w.now) return;
     world_trace(&c->w, "CRASH of the worker at place %d", place);
-    p->upsets++;
+    p->well_since = c->w.now;
     end_worker(p);
     for (int i = 0; i < SEQUENCES; i++) {
         struct seq *s = &p->seqs[i];
@@ -55,7 +55,7 @@ static void lose_at_gateway(void *self, void *msg) {
     struct notice *n = msg;
     (void)self;
     if (!is_latest(n)) return;
-    n->of->places[n->place].upsets++; // also for jobs that have begun since
+    n->of->places[n->place].well_since = n->of->w.now;
     n->of->lost(n->of->arg, n->place);
 }
 
@@ -83,6 +83,7 @@ static void reconnect(void *self, void *msg) {
             n->of->peers[n->place][other].up = n->of->peers[other][n->place].up = both;
         }
     n->of->linked[n->place] = true;
+    p->well_since = n->of->w.now;
     world_trace(&n->of->w, "place %d is connected again", n->place);
 }
 
@@ -109,7 +110,7 @@ static void restore_peers(struct cluster *c, int place) {
 void fault_unlink(struct cluster *c, int place) {
     if (!place || !c->orders[place].up) return;
     world_trace(&c->w, "UNLINK of place %d", place);
-    c->places[place].upsets++;
+    c->places[place].well_since = c->w.now;
     break_link(c, place);
     uint64_t here = world_below(&c->w, SILENT_MS * MS), there = world_below(&c->w, SILENT_MS * MS);
     uint64_t after = (here > there ? here : there) + world_between(&c->w, 10, 1000) * MS;
@@ -137,7 +138,7 @@ void fault_kill(struct cluster *c, int place) {
     if (!place || !p->up) return;
     bool forever = world_chance(&c->w, FOREVER_PERCENT);
     world_trace(&c->w, "KILL of place %d%s", place, forever ? " for good" : "");
-    p->upsets++;
+    p->well_since = c->w.now;
     p->up = false;
     p->frozen = 0;
     end_worker(p);
@@ -169,7 +170,6 @@ void fault_freeze(struct cluster *c, int place) {
     if (!place || !p->up || p->frozen > c->w.now) return;
     uint64_t ms = world_between(&c->w, 50, 6000);
     world_trace(&c->w, "FREEZE of place %d for %d ms", place, (int)ms);
-    p->upsets++;
-    p->frozen = c->w.now + ms * MS;
+    p->frozen = p->well_since = c->w.now + ms * MS;
     at_notice(c, place, SILENT_MS * MS, NULL, fall_silent);
 }

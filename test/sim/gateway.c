@@ -61,6 +61,7 @@ static int on_open(void *io, int place, const int32_t *prompt, int32_t n, int so
     if (j->begun != (n > 0)) world_break(world_of(j), "job %d: the tokens of the prompt are known", j->index);
     world_trace(world_of(j), "job %d: open place %d, rows of %d", j->index, place, source);
     j->opens++;
+    j->spots[place].asked = j->round;
     if (refuse(j, place, e)) return -1;
     if (j->told) j->of->tally->reopened++;
     j->spots[place].state = SPOT_ASKED;
@@ -87,7 +88,10 @@ static int on_stream(void *io, int from, int to, int32_t first, struct err *e) {
     world_trace(world_of(j), "job %d: stream from place %d to %d, from row %d", j->index, from, to, (int)first);
     if (!allow(j, from, OPEN, "stream") || !allow(j, to, IN(SPOT_HELD), "stream"))
         return err_set(e, ERR_INTERNAL, "not allowed");
-    if (!j->spots[to].takes) return err_set(e, ERR_BUSY, "place %d takes no rows", to);
+    if (!j->spots[to].takes) {
+        j->gave_up |= j->fetched && !j->started; // done without, and so the rows that it has
+        return err_set(e, ERR_BUSY, "place %d takes no rows", to);
+    }
     if (refuse(j, from, e)) return -1;
     if (to == j->plan.prefill && !j->started) note_fetch(j, from, first);
     struct order *o = order_for(j, ORDER_EXPORT, from);
@@ -152,6 +156,29 @@ static int on_pause(void *io, int place, struct err *e) {
     return 0;
 }
 
+// Of the places that can be reached and were not asked in this round, the one that was asked longest ago.
+static int on_another(void *io, int place) {
+    struct job *j = io;
+    int next = NOBODY;
+    (void)place;
+    for (int i = 0; i < j->of->c.n; i++) {
+        if (j->spots[i].state != SPOT_NONE)
+            world_break(world_of(j), "job %d needs another place, and has place %d", j->index, i);
+        if (!j->of->c.linked[i] || j->spots[i].asked == j->round) continue;
+        if (next == NOBODY || j->spots[i].asked < j->spots[next].asked) next = i;
+    }
+    if (next != NOBODY) j->of->tally->elsewhere++;
+    world_trace(world_of(j), "job %d: place %d next", j->index, next);
+    return next;
+}
+
+// Something has happened that gives every place another chance.
+static void begin_round(struct job *j) {
+    j->round++;
+    j->round_at = world_of(j)->now;
+    for (int i = 0; i < PLACES; i++) j->spots[i].counts = true;
+}
+
 static void leave(struct spot *s) {
     s->state = SPOT_NONE;
     s->sequence = 0;
@@ -194,6 +221,7 @@ static void ring(void *job, void *serial) {
     j->timer++;
     j->timed = false;
     j->of->tally->timeouts++;
+    begin_round(j);
     flow_time(j->flow);
     step(j);
 }
@@ -230,6 +258,7 @@ static void on_text(void *io, const char *text, size_t len, int32_t tokens) {
     }
     j->len += len;
     j->told = tokens;
+    begin_round(j);
 }
 
 // What one of the places has in its cache is computed by nobody, and travels only where the other lacks it.
@@ -268,9 +297,11 @@ static void on_end(void *io, const struct gen_result *r) {
     j->of->tally->ended++;
 }
 
+// Whether there is a place that was well all through this round, and has not said no.
 static bool could_go_on(const struct job *j) {
-    for (int i = 0; i < j->of->c.n; i++)
-        if (j->spots[i].counts && j->spots[i].upsets == j->of->c.places[i].upsets) return true;
+    const struct cluster *c = &j->of->c;
+    for (int i = 0; i < c->n; i++)
+        if (j->spots[i].counts && c->linked[i] && c->places[i].well_since <= j->round_at) return true;
     return false;
 }
 
@@ -283,7 +314,7 @@ static void on_fail(void *io, const struct err *why) {
                       (why->code == ERR_LIMIT && !j->of->refusals && !j->moved);
     if (j->begun && may_return && j->opens < 1 + FLOW_RETRIES)
         world_break(world_of(j), "job %d failed after %d opens: %s", j->index, j->opens, why->msg);
-    bool own = why->code == ERR_LIMIT && !j->begun; // of the first place that was asked
+    bool own = (why->code == ERR_LIMIT || why->code == ERR_BUSY) && !j->begun; // of the first places that were asked
     if (!own && could_go_on(j))
         world_break(world_of(j), "job %d failed, though a place was well: %s", j->index, why->msg);
     finish(j);
@@ -326,12 +357,10 @@ static void on_opened(struct job *j, const struct news *n) {
 }
 
 // The place that was left is free once the other has spoken.
-static void check_left(struct job *j) {
-    for (int i = 0; i < j->of->c.n; i++) {
+static void check_left(const struct job *j) {
+    for (int i = 0; i < j->of->c.n; i++)
         if (i != j->moved_to && j->spots[i].state != SPOT_NONE)
             world_break(world_of(j), "job %d has left place %d, and still holds it", j->index, i);
-        if (i != j->moved_to) j->spots[i].counts = false;
-    }
 }
 
 static void on_text_news(struct job *j, const struct news *n) {
@@ -429,6 +458,7 @@ void gateway_begin(struct gateway *g, struct job *j) {
                                       .cut = on_cut,
                                       .start = on_start,
                                       .pause = on_pause,
+                                      .another = on_another,
                                       .drop = on_drop,
                                       .timer = on_timer,
                                       .begin = on_begin,
@@ -439,11 +469,7 @@ void gateway_begin(struct gateway *g, struct job *j) {
     model_answer(j->prompt, j->n_prompt, j->seed, j->most, &j->wanted);
     world_trace(&g->c.w, "job %d: %d tokens, then %d; places %d and %d%s", j->index, (int)j->n_prompt,
                 (int)j->wanted.tokens, j->plan.prefill, j->plan.decode, j->plan.zero_stall ? ", zero stall" : "");
-    const int places[] = {j->plan.prefill, j->plan.decode};
-    for (int i = 0; i < 2; i++) {
-        j->spots[places[i]].counts = g->c.linked[places[i]];
-        j->spots[places[i]].upsets = g->c.places[places[i]].upsets;
-    }
+    begin_round(j);
     g->tally->jobs++;
     j->flow = flow_new(&j->plan, &io, j, &e);
     if (!j->flow) on_fail(j, &e);
@@ -463,15 +489,9 @@ void gateway_move(struct gateway *g, struct job *j, int to) {
     struct err e;
     if (!j->flow || j->over) return;
     world_trace(&g->c.w, "job %d: move to place %d", j->index, to);
-    int speaker = flow_speaker(j->flow), rc = flow_move(j->flow, to, &e);
-    if (rc && (e.code == ERR_BUSY || e.code == ERR_INVALID)) return;
-    for (int i = 0; i < g->c.n; i++)
-        if (i != speaker && (i != to || rc)) j->spots[i].counts = false;
-    if (rc) return;
+    if (flow_move(j->flow, to, &e)) return;
     j->moved = true;
     j->moved_to = to;
-    j->spots[to].counts = true;
-    j->spots[to].upsets = g->c.places[to].upsets;
     g->tally->moved++;
 }
 

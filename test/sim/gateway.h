@@ -13,8 +13,8 @@ struct spot { // a job at a place, as the gateway may know it
     int32_t upto;    // rows that it has, as told
     bool takes;      // rows
     bool waits;      // started, for rows
-    bool counts;     // the job may rely on this place...
-    uint64_t upsets; // ...where nothing has happened since
+    bool counts; // it has not said no in this round
+    int asked; // in which round, 0 = never
 };
 
 struct gateway;
@@ -32,13 +32,15 @@ struct job {
     int32_t fetch_from, fetch_upto; // rows that the first place gets of the second
     int opens, moved_to;
     bool begun, over, left, moved, handed, fetched, gave_up, timed, started, upset;
-    uint64_t begun_at;
+    uint64_t begun_at, round_at;
+    int round; // from 1 on
     struct spot spots[PLACES];
 };
 
 // What the runs have covered; all must be seen in a long test.
 struct tally {
-    uint64_t jobs, ended, failed, left, handed, moved, fetched, gave_up, resumed, reopened, timeouts, cuts;
+    uint64_t jobs, ended, failed, left, handed, moved, fetched, gave_up, resumed, reopened, elsewhere, timeouts,
+        cuts;
     uint64_t losses[SPOT_STATES]; // places that failed, by state
 };
 

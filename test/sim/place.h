@@ -6,7 +6,7 @@
 #include "model.h"
 #include "world.h"
 
-enum { PLACES = 3, JOBS = 8, DATA_LINKS = 2, SEQUENCES = 24, STREAM_SLOTS = 3, NOBODY = -1 };
+enum { PLACES = 4, JOBS = 8, DATA_LINKS = 2, SEQUENCES = 24, STREAM_SLOTS = 3, NOBODY = -1 };
 
 // ---------------------------------------------------------------- messages
 enum order_kind { ORDER_OPEN, ORDER_START, ORDER_PAUSE, ORDER_EXPORT, ORDER_DROP };
@@ -68,7 +68,7 @@ struct place {
     int parallel, queue, slots, slots_used; // most of each
     uint64_t prompt_us, token_us, step_us;
     struct seq seqs[SEQUENCES];
-    uint64_t upsets; // faults that it has suffered
+    uint64_t well_since; // its latest fault is over
 };
 
 struct cluster {

@@ -1,9 +1,9 @@
-// Jobs over two or three places, while anything may go wrong at any moment. Every run is made from its seed alone.
+// Jobs over two to four places, while anything may go wrong at any moment. Every run is made from its seed alone.
 //
 //     sim [--seed N] [--runs N] [--from N]     --seed replays one run and tells what happens
 //
 // What must hold: the client gets the tokens of an undisturbed run on one place, each once and in order, and an end, as
-// long as one of the job's places stays well, and else an error; no order reaches a place that is not open; nobody
+// long as any place stays well, and else an error; no order reaches a place that is not open; nobody
 // computes from rows that are not there; in the end nothing is left open anywhere, and everything does end.
 #include "gateway.h"
 
@@ -125,7 +125,7 @@ static void plan_places(struct sim *s) {
     struct cluster *c = &s->g.c;
     struct world *w = &c->w;
     bool scarce = world_chance(w, 30);
-    c->n = 2 + (int)world_below(w, 2);
+    c->n = 2 + (int)world_below(w, PLACES - 1);
     c->caches = world_chance(w, 50) ? 70 : 0;
     for (int i = 0; i < c->n; i++) {
         c->places[i] = (struct place){.of = c,
@@ -231,10 +231,10 @@ static bool run(uint64_t seed, bool trace, struct tally *tally) {
 static bool check_tally(const struct tally *t, uint64_t runs) {
     printf("sim: %" PRIu64 " runs, %" PRIu64 " jobs: %" PRIu64 " ended, %" PRIu64 " failed, %" PRIu64 " left; %" PRIu64
            " handed over, %" PRIu64 " fetched from, %" PRIu64 " fetches given up, %" PRIu64 " moved, %" PRIu64
-           " resumed, %" PRIu64 " opened anew; %" PRIu64 " cuts, %" PRIu64 " timeouts; places lost while asked %" PRIu64
+           " resumed, %" PRIu64 " opened anew, %" PRIu64 " elsewhere; %" PRIu64 " cuts, %" PRIu64 " timeouts; places lost while asked %" PRIu64
            ", held %" PRIu64 ", running %" PRIu64 ", pausing %" PRIu64 ", paused %" PRIu64 "\n",
            runs, t->jobs, t->ended, t->failed, t->left, t->handed, t->fetched, t->gave_up, t->moved, t->resumed,
-           t->reopened, t->cuts, t->timeouts, t->losses[SPOT_ASKED], t->losses[SPOT_HELD], t->losses[SPOT_RUNNING],
+           t->reopened, t->elsewhere, t->cuts, t->timeouts, t->losses[SPOT_ASKED], t->losses[SPOT_HELD], t->losses[SPOT_RUNNING],
            t->losses[SPOT_PAUSING], t->losses[SPOT_PAUSED]);
     const uint64_t seen[] = {t->ended,
                              t->failed,
@@ -245,6 +245,7 @@ static bool check_tally(const struct tally *t, uint64_t runs) {
                              t->moved,
                              t->resumed,
                              t->reopened,
+                             t->elsewhere,
                              t->cuts,
                              t->timeouts,
                              t->losses[SPOT_ASKED],
