@@ -501,7 +501,7 @@ int main(void) {
                                        CASE(test_messages),
                                        CASE(test_long_messages),
                                        CASE(test_backlog),
-        CASE(test_cut),
+                                       CASE(test_cut),
                                        CASE(test_wrong_key),
                                        CASE(test_not_a_member_there),
                                        CASE(test_two_names_of_one_key),

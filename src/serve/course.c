@@ -218,6 +218,7 @@ static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int so
     else
         seat->place = place_open(c->s, seat->node, &spec, &events, seat, e);
     json_decref(tokens);
+    if (!seat->place) note(seat, TRACE_FAILED, 0);
     return seat->place ? 0 : -1;
 }
 

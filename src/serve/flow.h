@@ -62,7 +62,7 @@ struct flow_io {
     // A place to be opened next, where nothing is open: `place` itself, which now means another node and is the job's
     // no more in its old meaning, or any other; -1 = none. Each at most once before a token is told or the time comes.
     int (*another)(void *io, int place);
-    void (*drop)(void *io, int place);                // nothing more is heard of it; its rows and memory go
+    void (*drop)(void *io, int place); // nothing more is heard of it; its rows and memory go
     void (*timer)(void *io, long ms); // flow_time is called once then, instead of what was set before; 0 = not any more
     // to the client; each of end and fail is the last order
     void (*begin)(void *io, const struct gen_begin *b);

@@ -10,11 +10,11 @@ enum spot_state { SPOT_NONE, SPOT_ASKED, SPOT_HELD, SPOT_RUNNING, SPOT_PAUSING, 
 struct spot { // a job at a place, as the gateway may know it
     enum spot_state state;
     uint64_t sequence;
-    int32_t upto;    // rows that it has, as told
-    bool takes;      // rows
-    bool waits;      // started, for rows
-    bool counts; // it has not said no in this round
-    int asked; // in which round, 0 = never
+    int32_t upto; // rows that it has, as told
+    bool takes;   // rows
+    bool waits;   // started, for rows
+    bool counts;  // it has not said no in this round
+    int asked;    // in which round, 0 = never
 };
 
 struct gateway;
@@ -39,8 +39,7 @@ struct job {
 
 // What the runs have covered; all must be seen in a long test.
 struct tally {
-    uint64_t jobs, ended, failed, left, handed, moved, fetched, gave_up, resumed, reopened, elsewhere, timeouts,
-        cuts;
+    uint64_t jobs, ended, failed, left, handed, moved, fetched, gave_up, resumed, reopened, elsewhere, timeouts, cuts;
     uint64_t losses[SPOT_STATES]; // places that failed, by state
 };
 

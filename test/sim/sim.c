@@ -231,11 +231,12 @@ static bool run(uint64_t seed, bool trace, struct tally *tally) {
 static bool check_tally(const struct tally *t, uint64_t runs) {
     printf("sim: %" PRIu64 " runs, %" PRIu64 " jobs: %" PRIu64 " ended, %" PRIu64 " failed, %" PRIu64 " left; %" PRIu64
            " handed over, %" PRIu64 " fetched from, %" PRIu64 " fetches given up, %" PRIu64 " moved, %" PRIu64
-           " resumed, %" PRIu64 " opened anew, %" PRIu64 " elsewhere; %" PRIu64 " cuts, %" PRIu64 " timeouts; places lost while asked %" PRIu64
-           ", held %" PRIu64 ", running %" PRIu64 ", pausing %" PRIu64 ", paused %" PRIu64 "\n",
+           " resumed, %" PRIu64 " opened anew, %" PRIu64 " elsewhere; %" PRIu64 " cuts, %" PRIu64
+           " timeouts; places lost while asked %" PRIu64 ", held %" PRIu64 ", running %" PRIu64 ", pausing %" PRIu64
+           ", paused %" PRIu64 "\n",
            runs, t->jobs, t->ended, t->failed, t->left, t->handed, t->fetched, t->gave_up, t->moved, t->resumed,
-           t->reopened, t->elsewhere, t->cuts, t->timeouts, t->losses[SPOT_ASKED], t->losses[SPOT_HELD], t->losses[SPOT_RUNNING],
-           t->losses[SPOT_PAUSING], t->losses[SPOT_PAUSED]);
+           t->reopened, t->elsewhere, t->cuts, t->timeouts, t->losses[SPOT_ASKED], t->losses[SPOT_HELD],
+           t->losses[SPOT_RUNNING], t->losses[SPOT_PAUSING], t->losses[SPOT_PAUSED]);
     const uint64_t seen[] = {t->ended,
                              t->failed,
                              t->left,
