@@ -66,6 +66,24 @@ static void thresholds_as_published(void **state) {
     near("8B, f16", overlap_attention_only(&small, spark, 10e9, DTYPE_F16), 20000, 1e-9);
 }
 
+// Experts and attention windows: gpt-oss-20b at 16 bits on a made-up device.
+static void coefficients_written_out(void **state) {
+    static const struct device d = {.name = "made up", .tflops = 10, .gb_s = 100, .compute = 0.5, .bandwidth = 0.5};
+    struct plan_shape s;
+    struct profile p;
+    struct err e;
+    (void)state;
+    assert_int_equal(plan_shape_find("gpt-oss-20b", &s, &e), 0);
+    profile_of_device(&p, &d, &s, DTYPE_F16);
+    double vocabulary = 201088.0 * 2880, flops = 5e12, bytes = 50e9;
+    double pair = 2 * 64 * (64 + 64), row = 2 * 8 * 64 * 2; // operations per pair, bytes per row, in one layer
+    near("a", p.prefill_base, (20.91e9 - vocabulary) * 2 / bytes + 2 * vocabulary / flops, 1e-9);
+    near("b", p.prefill_token, (2 * (3.61e9 - vocabulary) + 12 * 128 * pair) / flops, 1e-9);
+    near("q", p.prefill_pair, 12 * pair / flops, 1e-9);
+    near("w", p.decode_base, (3.61e9 * 2 + 12 * 128 * row) / bytes, 1e-9);
+    near("r", p.decode_token, 12 * row / bytes, 1e-9);
+}
+
 // At the full threshold, what a token's layers take is what its rows take on the wire.
 static void full_threshold(void **state) {
     (void)state;
@@ -171,6 +189,7 @@ int main(void) {
         cmocka_unit_test(other_measurements),
         cmocka_unit_test(measured_cards),
         cmocka_unit_test(thresholds_as_published),
+        cmocka_unit_test(coefficients_written_out),
         cmocka_unit_test(full_threshold),
         cmocka_unit_test(sums_written_out),
         cmocka_unit_test(exposure_simulated),

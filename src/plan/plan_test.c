@@ -18,7 +18,7 @@ struct world {
     struct plan_node nodes[MOST];
     struct link_cost links[MOST * MOST];
     struct plan_input in;
-    char names[MOST][8];
+    char names[MOST][24];
 };
 
 static uint64_t seed;
@@ -42,6 +42,10 @@ static void random_node(struct plan_node *n, const char *name) {
                             .free_cells = sometimes(0.9) ? 1e6 : spread(10, 1e4),
                             .no_prefill = sometimes(0.1),
                             .no_decode = sometimes(0.1)};
+    if (sometimes(0.3)) { // nodes whose speeds cross while the context grows
+        n->profile.decode_base = spread(0.0100, 0.0102);
+        n->profile.decode_token = spread(1e-7, 1e-4);
+    }
     if (sometimes(0.3)) n->queued_tokens = floor(spread(1, 1e4));
     if (sometimes(0.3)) n->context_tokens = floor(spread(1, 1e5));
     if (sometimes(0.3)) n->cached_tokens = floor(spread(1, 1e4));
@@ -328,6 +332,20 @@ static void a_slow_link_is_bridged(void **state) {
     near(p.handover, 1 + p.exposed_s / 0.0921, 0.05);   // the Spark's 92 ms per token
 }
 
+// The prefill node is the faster writer at first, and the slower one from the 40th token on.
+static void handed_over_where_speeds_cross(void **state) {
+    struct world w;
+    struct plan p;
+    (void)state;
+    catalogue_world(&w, 1000, 100, "100gbe");
+    w.nodes[SPARK].profile = (struct profile){.prefill_token = 1e-4, .decode_base = 0.01, .decode_token = 1e-4};
+    w.nodes[MAC].profile = (struct profile){.prefill_token = 1, .decode_base = 0.1036, .decode_token = 1e-5};
+    assert_int_equal(plan_choose(&w.in, &p, NULL), 0);
+    assert_int_equal(p.mode, PLAN_DISAGGREGATED);
+    near(p.handover, 41, 0.03);
+    near(p.total_s, oracle_pair(&w.in, SPARK, MAC), 1e-9);
+}
+
 // ---------------------------------------------------------------- what is taken into account
 static void load_cache_roles_and_history(void **state) {
     struct world w;
@@ -433,6 +451,7 @@ int main(void) {
         cmocka_unit_test(published_table),
         cmocka_unit_test(short_prompts_stay_local),
         cmocka_unit_test(a_slow_link_is_bridged),
+        cmocka_unit_test(handed_over_where_speeds_cross),
         cmocka_unit_test(load_cache_roles_and_history),
         cmocka_unit_test(refusals_name_what_forbids),
         cmocka_unit_test(absurd_inputs_are_refused),

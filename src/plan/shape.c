@@ -4,7 +4,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-static const double PARAMETERS_MAX = 1e14; // beyond these a file is not believed
+static const double PARAMETERS_MAX = 1e14;  // beyond these a file is not believed
+static const double WEIGHT_BITS_MAX = 1024; // a small model with a large vocabulary in its file has many
 static const int32_t LAYERS_MAX = 65536, WIDTH_MAX = 1 << 24;
 
 double dtype_bits(enum dtype d) {
@@ -41,7 +42,7 @@ int plan_shape_check(const struct plan_shape *s, struct err *e) {
         what = "parameters used per token";
     else if (!(s->head >= 0 && s->head <= s->active && s->table >= 0 && s->table < s->parameters))
         what = "vocabulary";
-    else if (!(s->weight_bits > 0 && s->weight_bits <= 64))
+    else if (!(s->weight_bits > 0 && s->weight_bits <= WEIGHT_BITS_MAX))
         what = "bits per weight";
     else if (!is_count(s->layers, LAYERS_MAX))
         what = "layers";
