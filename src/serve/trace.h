@@ -14,8 +14,8 @@ enum trace_event {
     TRACE_TOKEN,     // its first token, and the first after each start; value: which one
     TRACE_PAUSED,    // value: rows it has computed
     TRACE_CUT,       // the stream broke
-    TRACE_FAILED,
-    TRACE_ENDED, // value: tokens generated
+    TRACE_FAILED,    // or it could not even be asked
+    TRACE_ENDED,     // value: tokens generated
 };
 
 enum { TRACE_PLACES = 8, TRACE_MOST = 256 };

@@ -119,6 +119,14 @@ void fault_unlink(struct cluster *c, int place) {
     at_notice(c, place, after, &c->places[place].frozen, reconnect);
 }
 
+void fault_gateway(struct cluster *c) {
+    world_trace(&c->w, "KILL of the gateway");
+    for (int i = 0; i < c->n; i++) {
+        break_link(c, i);
+        at_notice(c, i, i ? world_below(&c->w, SILENT_MS * MS) : 0, &c->places[i].frozen, lose_at_place);
+    }
+}
+
 void fault_cut(struct cluster *c, int from, int to) {
     if (from == to) return;
     world_trace(&c->w, "CUT from place %d to %d", from, to);

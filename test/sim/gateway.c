@@ -466,6 +466,8 @@ void gateway_begin(struct gateway *g, struct job *j) {
                                       .end = on_end,
                                       .fail = on_fail};
     struct err e = {.code = ERR_NONE};
+    j->over = g->dead;
+    if (g->dead) return;
     model_answer(j->prompt, j->n_prompt, j->seed, j->most, &j->wanted);
     world_trace(&g->c.w, "job %d: %d tokens, then %d; places %d and %d%s", j->index, (int)j->n_prompt,
                 (int)j->wanted.tokens, j->plan.prefill, j->plan.decode, j->plan.zero_stall ? ", zero stall" : "");
@@ -483,6 +485,14 @@ void gateway_leave(struct gateway *g, struct job *j) {
     j->left = true;
     finish(j);
     g->tally->left++;
+}
+
+void gateway_die(struct gateway *g) {
+    if (g->dead) return;
+    g->dead = true;
+    g->tally->deaths++;
+    fault_gateway(&g->c);
+    for (int i = 0; i < g->n_jobs; i++) gateway_leave(g, &g->jobs[i]);
 }
 
 void gateway_move(struct gateway *g, struct job *j, int to) {

@@ -39,7 +39,8 @@ struct job {
 
 // What the runs have covered; all must be seen in a long test.
 struct tally {
-    uint64_t jobs, ended, failed, left, handed, moved, fetched, gave_up, resumed, reopened, elsewhere, timeouts, cuts;
+    uint64_t jobs, ended, failed, left, handed, moved, fetched, gave_up, resumed, reopened, elsewhere, deaths, timeouts,
+        cuts;
     uint64_t losses[SPOT_STATES]; // places that failed, by state
 };
 
@@ -47,7 +48,8 @@ struct gateway {
     struct cluster c;
     struct job jobs[JOBS];
     int n_jobs;
-    uint64_t sequences;                                      // numbers given
+    uint64_t sequences; // numbers given
+    bool dead;
     bool strays, calm;                                       // places say what nobody asked for; nothing goes wrong
     int refusals;                                            // percent of orders that fail at once
     int steps;                                               // orders and events so far
@@ -58,5 +60,6 @@ struct gateway {
 void gateway_init(struct gateway *g);
 void gateway_begin(struct gateway *g, struct job *j); // plan, prompt, seed and most are set
 void gateway_leave(struct gateway *g, struct job *j); // the client goes away
+void gateway_die(struct gateway *g);
 void gateway_move(struct gateway *g, struct job *j, int to);
 void gateway_close(struct gateway *g);

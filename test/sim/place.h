@@ -110,5 +110,6 @@ void fault_crash(struct cluster *c, int place);  // the worker dies
 void fault_kill(struct cluster *c, int place);   // the node
 void fault_freeze(struct cluster *c, int place); // the node is stopped for a while
 void fault_unlink(struct cluster *c, int place); // the gateway's connection breaks
+void fault_gateway(struct cluster *c);           // the gateway's daemon dies: nobody says goodbye to the places
 void fault_cut(struct cluster *c, int from, int to);
 void fault_hole(struct cluster *c, int from, int to);

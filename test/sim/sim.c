@@ -14,7 +14,7 @@
 
 enum { MS = 1000, FAULTS = 6, EVENTS_MOST = 2000000, MINUTES_MOST = 30, DEFAULT_RUNS = 1000 };
 
-enum fault_kind { CRASH, KILL, FREEZE, UNLINK, CUT, HOLE, LEAVE, MOVE, FAULT_KINDS };
+enum fault_kind { CRASH, KILL, FREEZE, UNLINK, CUT, HOLE, LEAVE, MOVE, GATEWAY, FAULT_KINDS };
 struct fault {
     enum fault_kind kind;
     int place, other, job;
@@ -43,6 +43,8 @@ static void happen(void *self, void *fault) {
         fault_hole(&g->c, f->place, f->other);
     else if (f->kind == LEAVE)
         gateway_leave(g, &g->jobs[f->job]);
+    else if (f->kind == GATEWAY)
+        gateway_die(g);
     else
         gateway_move(g, &g->jobs[f->job], f->place);
 }
@@ -80,7 +82,7 @@ static void plan_faults(struct sim *s) {
     s->n_faults = (int)world_below(w, FAULTS + 1);
     for (int i = 0; i < s->n_faults; i++) {
         struct fault *f = &s->faults[i];
-        *f = (struct fault){.kind = (enum fault_kind)world_below(w, FAULT_KINDS),
+        *f = (struct fault){.kind = (enum fault_kind)world_below(w, i ? FAULT_KINDS - 1 : FAULT_KINDS),
                             .place = (int)world_below(w, (uint64_t)s->g.c.n),
                             .other = (int)world_below(w, (uint64_t)s->g.c.n),
                             .job = (int)world_below(w, (uint64_t)s->g.n_jobs),
@@ -231,11 +233,11 @@ static bool run(uint64_t seed, bool trace, struct tally *tally) {
 static bool check_tally(const struct tally *t, uint64_t runs) {
     printf("sim: %" PRIu64 " runs, %" PRIu64 " jobs: %" PRIu64 " ended, %" PRIu64 " failed, %" PRIu64 " left; %" PRIu64
            " handed over, %" PRIu64 " fetched from, %" PRIu64 " fetches given up, %" PRIu64 " moved, %" PRIu64
-           " resumed, %" PRIu64 " opened anew, %" PRIu64 " elsewhere; %" PRIu64 " cuts, %" PRIu64
-           " timeouts; places lost while asked %" PRIu64 ", held %" PRIu64 ", running %" PRIu64 ", pausing %" PRIu64
-           ", paused %" PRIu64 "\n",
+           " resumed, %" PRIu64 " opened anew, %" PRIu64 " elsewhere; %" PRIu64 " gateways killed, %" PRIu64
+           " cuts, %" PRIu64 " timeouts; places lost while asked %" PRIu64 ", held %" PRIu64 ", running %" PRIu64
+           ", pausing %" PRIu64 ", paused %" PRIu64 "\n",
            runs, t->jobs, t->ended, t->failed, t->left, t->handed, t->fetched, t->gave_up, t->moved, t->resumed,
-           t->reopened, t->elsewhere, t->cuts, t->timeouts, t->losses[SPOT_ASKED], t->losses[SPOT_HELD],
+           t->reopened, t->elsewhere, t->deaths, t->cuts, t->timeouts, t->losses[SPOT_ASKED], t->losses[SPOT_HELD],
            t->losses[SPOT_RUNNING], t->losses[SPOT_PAUSING], t->losses[SPOT_PAUSED]);
     const uint64_t seen[] = {t->ended,
                              t->failed,
@@ -247,6 +249,7 @@ static bool check_tally(const struct tally *t, uint64_t runs) {
                              t->resumed,
                              t->reopened,
                              t->elsewhere,
+                             t->deaths,
                              t->cuts,
                              t->timeouts,
                              t->losses[SPOT_ASKED],
