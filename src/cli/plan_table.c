@@ -44,8 +44,17 @@ static json_t *plan_json(const struct answer *a, const struct plan *p) {
     return o;
 }
 
+static json_t *device_json(const struct what_if *w, size_t i) {
+    const struct device *d = w->devices[i];
+    return json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "name", w->names[i], "tflops", d->tflops,
+                     "compute_efficiency", d->compute, "gb_s", d->gb_s, "bandwidth_efficiency", d->bandwidth,
+                     "memory_gb", d->memory_gb, "price_usd", d->price_usd, "watts", d->watts, "efficiency_from",
+                     d->origin);
+}
+
 static json_t *answer_json(const struct what_if *w, const struct answer *a) {
-    json_t *plans = json_array(), *by_wire = json_object(), *all = cli_object();
+    json_t *plans = json_array(), *devices = json_array(), *by_wire = json_object(), *all = cli_object();
+    for (size_t i = 0; i < w->n; i++) json_array_append_new(devices, device_json(w, i));
     for (size_t i = 0; i < a->n; i++) json_array_append_new(plans, plan_json(a, &a->plans[i]));
     for (int d = DTYPE_F16; d <= DTYPE_Q8; d++) {
         struct thresholds t = thresholds_of(w, a, (enum dtype)d);
@@ -59,6 +68,7 @@ static json_t *answer_json(const struct what_if *w, const struct answer *a) {
     json_object_set_new(all, "link", json_string(w->link->name));
     json_object_set_new(all, "prompt", json_integer((json_int_t)w->prompt));
     json_object_set_new(all, "gen", json_integer((json_int_t)w->generate));
+    json_object_set_new(all, "devices", devices);
     json_object_set_new(all, "plans", plans);
     json_object_set_new(all, "baseline", a->baseline ? json_string(answer_name(a, a->baseline->decode)) : json_null());
     json_object_set_new(all, "overlap_threshold_tokens", thresholds_json(&t));
@@ -118,6 +128,15 @@ static void print_thresholds(const struct what_if *w, const struct answer *a) {
     }
 }
 
+static void print_devices(const struct what_if *w) {
+    printf("\n");
+    for (size_t i = 0; i < w->n; i++) {
+        const struct device *d = w->devices[i];
+        printf("%s: %.0f %% of %.0f TFLOP/s, %.0f %% of %.0f GB/s (%s); %.0f GB\n", w->names[i], d->compute * 100,
+               d->tflops, d->bandwidth * 100, d->gb_s, d->origin, d->memory_gb);
+    }
+}
+
 static int print_reasons(const struct answer *a, struct err *e) {
     struct buf why;
     int rc = 0;
@@ -161,5 +180,7 @@ int plan_table_print(const struct what_if *w, bool json, bool explain, struct er
     if (a.baseline) printf(".\n");
     print_excluded(&a);
     print_thresholds(w, &a);
-    return explain ? print_reasons(&a, e) : 0;
+    if (!explain) return 0;
+    print_devices(w);
+    return print_reasons(&a, e);
 }

@@ -9,7 +9,7 @@
 // parameters that a token is multiplied with in the layers, H of them in the output head, d numbers in a key and a
 // value:
 //   a = (bytes of all weights) / M + 2 H / F      a pass reads every weight once; the last token needs the head
-//   b = 2 P / F                                   a multiplication and an addition each
+//   b = 2 P / F                                   a multiplication and an addition each (with experts: / 0.3)
 //   q = 2 heads d layers / F                      scores and sums over the positions before: causal, hence n/2
 //   w = (bytes of the weights used) / M,  r = (KV bytes per position) / M
 #pragma once

@@ -64,6 +64,8 @@ def published_table():
     best = answer["plans"][0]
     check("the pair comes first and is 2.8 times as fast", best["mode"] == "disaggregated" and near(best["speedup"], 2.8), best)
     check("the Mac is the baseline", answer["baseline"] == "m3-ultra", answer["baseline"])
+    spark = answer["devices"][0]
+    check("what was assumed is said", spark["tflops"] == 100 and spark["gb_s"] == 273 and spark["efficiency_from"], spark)
     check("reasons are given", all(p["reason"] for p in answer["plans"]))
 
 
@@ -86,6 +88,7 @@ def text():
                                                          out.splitlines()[3]), out)
     check("tandem is marked as predicted", re.search(r"^tandem \(predicted\) +dgx-spark +m3-ultra", out, re.M), out)
     check("both thresholds", "attention alone (as published): 10000 tokens" in out and "behind the whole model" in out, out)
+    check("assumptions", re.search(r"^m3-ultra: 91 % of 26 TFLOP/s, 72 % of 819 GB/s \(published", out, re.M), out)
     check("reasons", re.search(r"^1\. disaggregated: dgx-spark reads in 1\.47 s; of 0\.91 s of transfer", out, re.M), out)
 
 
@@ -137,6 +140,10 @@ def files():
     refused("a model without KV rows", (os.path.join(MODELS, "recurrent.gguf"), *PAIR), 1, "recurrent.gguf")
     refused("no such file", ("/nonexistent.gguf", *PAIR), 1, "/nonexistent.gguf")
     with tempfile.TemporaryDirectory() as home:
+        cut = os.path.join(home, "cut.gguf")
+        with open(os.path.join(MODELS, "recall.gguf"), "rb") as whole, open(cut, "wb") as half:
+            half.write(whole.read(os.path.getsize(whole.name) // 2))
+        refused("a truncated file", (cut, *PAIR), 1, "truncated")
         run("import", os.path.join(MODELS, "recall.gguf"), "--name", "mine", "--link", home=home)
         code, out, err = run("plan", "mine", *PAIR, "--json", home=home)
         check("a stored model by its name", code == 0 and json.loads(out)["model"] == "mine.gguf", (code, out, err))
