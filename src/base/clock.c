@@ -9,4 +9,5 @@ static uint64_t read_clock(clockid_t id) {
 }
 
 uint64_t clock_mono_ns(void) { return read_clock(CLOCK_MONOTONIC); }
+uint64_t clock_cpu_ns(void) { return read_clock(CLOCK_THREAD_CPUTIME_ID); }
 uint64_t clock_wall_ns(void) { return read_clock(CLOCK_REALTIME); }

@@ -48,6 +48,7 @@
 #define LIMIT_KV_ORDERS           4096u        // orders for one sequence that its worker has not begun yet
 #define LIMIT_KV_CREDITS          4096u        // units that a receiver of a KV stream may grant at once
 #define LIMIT_KV_FRAME            (32u << 20)  // payload of one frame of a KV stream, bytes
+#define LIMIT_KV_PROBE            (128u << 10) // payload of a frame that measures a link, bytes
 #define LIMIT_KV_STREAMS          1024u        // KV streams that a node has open, in each direction
 #define LIMIT_KV_CONNECTIONS      64u          // connections of KV streams that peers have opened
 #define LIMIT_KV_CONNECTIONS_EACH 16u          // those of one peer
@@ -57,6 +58,8 @@
 #define LIMIT_KV_RATE_LEAST       (64u << 10)  // bytes per second at which a frame must travel, beside these seconds
 #define LIMIT_KV_IDLE_SECONDS     30u          // connections to a peer to which no stream goes
 #define LIMIT_KV_BUFFER_MB        65536u       // memory shared with one worker, MB
+#define LIMIT_PROBE_BYTES         (1ull << 34) // of one measurement of a link
+#define LIMIT_PROBE_SECONDS       10u          // likewise
 #define LIMIT_PEER_MESSAGE        (8u << 20)   // one message to another node or from it, bytes
 #define LIMIT_PEER_BACKLOG        (8u << 20)   // bytes that another node has not taken yet; then its link is dropped
 #define LIMIT_PEER_HELLO          (256u << 10) // what a node says about itself, bytes

@@ -66,6 +66,7 @@ struct inflow *inflow_open(struct transfers *t, const struct inflow_spec *spec, 
     pthread_mutex_lock(&t->lock);
     f->next = t->inflows;
     t->inflows = f;
+    probe_yield_held(t, spec->from);
     pthread_mutex_unlock(&t->lock);
     if (!rc) return f;
     inflow_free(f);
@@ -141,6 +142,7 @@ static int claim_held(struct inlet *from, const struct kvframe *f, struct claim 
     struct slot *s = &in->slots[c->piece.slot];
     s->writers++;
     in->writers++;
+    in->figures.wire = (enum kv_dtype)f->dtype;
     if (!in->figures.begun_ns) in->figures.begun_ns = clock_mono_ns();
     c->flow = in;
     c->to = s->memory + c->piece.offset;

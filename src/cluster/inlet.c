@@ -40,16 +40,32 @@ static int receive(struct inlet *in, const struct kvframe *f, const struct claim
     return 0;
 }
 
+static int refuse(struct inlet *in, const struct kvframe *f, const struct err *why, struct err *e) {
+    if (why->code == ERR_NOT_FOUND && in->stranger != f->stream)
+        log_debug("frames of node %s are thrown away: %s", in->node, why->msg);
+    in->stranger = f->stream;
+    return discard(in, f->length, e);
+}
+
+static int take_probe(struct inlet *in, const struct kvframe *f, struct err *e) {
+    struct err why = {.code = ERR_NONE};
+    if (sink_admit(in, f, &why)) return refuse(in, f, &why, e);
+    int rc = transfers_room(&in->room, &in->room_size, f->length, e) ? -1 : tls_read(in->ssl, in->room, f->length, e);
+    if (rc > 0) rc = err_set(e, ERR_UNREACHABLE, "it was closed within a frame");
+    if (rc)
+        why = *e;
+    else if (kvframe_checksum(f, in->room) != f->checksum)
+        err_set(&why, ERR_INVALID, "a probe came damaged");
+    sink_arrived(in, f, clock_cpu_ns() - in->cpu_ns, why.code ? &why : NULL);
+    return rc;
+}
+
 static int take_frame(struct inlet *in, const struct kvframe *f, struct err *e) {
     struct claim c;
     struct err why;
     bool bad = false;
-    if (inflow_claim(in, f, &c, &why)) {
-        if (why.code == ERR_NOT_FOUND && in->stranger != f->stream)
-            log_debug("frames of node %s are thrown away: %s", in->node, why.msg);
-        in->stranger = f->stream;
-        return discard(in, f->length, e);
-    }
+    if (f->type == KVFRAME_PROBE) return take_probe(in, f, e);
+    if (inflow_claim(in, f, &c, &why)) return refuse(in, f, &why, e);
     int rc = receive(in, f, &c, &bad, e);
     inflow_arrived(&c, f->length, rc ? e : NULL);
     return bad ? 0 : rc;
@@ -60,6 +76,7 @@ static int next_frame(struct inlet *in, struct err *e) {
     uint8_t head[KVFRAME_BYTES];
     struct kvframe f;
     unsigned stall_ms = in->t->o.frame_ms;
+    in->cpu_ns = clock_cpu_ns();
     datalink_wait(in->ssl, in->fd);
     uint64_t begun = clock_mono_ns();
     tls_until(in->ssl, datalink_until(begun, stall_ms, sizeof head));

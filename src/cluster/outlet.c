@@ -46,6 +46,7 @@ void outlet_break_held(struct link *l, const struct err *why) {
     atomic_store(&l->stop, true);
     for (struct outflow *f = l->t->outflows; f; f = f->next)
         if (f->link == l) outflow_fail_held(f, why);
+    probe_break_held(l, why);
     for (int i = 0; i < l->n_wires; i++)
         if (l->wires[i].fd >= 0) shutdown(l->wires[i].fd, SHUT_RDWR);
     pthread_cond_broadcast(&l->work);
@@ -61,54 +62,78 @@ static void await_work_held(struct link *l) {
     pthread_cond_broadcast(&l->work);
 }
 
-// The next parcel; NULL where the link ends. Fails where the connection has gone meanwhile.
-static int take_parcel(struct wire *w, struct parcel **out, struct err *e) {
+// What a wire does next: one of the two; neither where the link ends.
+struct work {
+    struct parcel *parcel;
+    struct probe *probe;
+};
+
+static struct parcel *take_parcel_held(struct link *l) {
+    struct parcel *p = l->head;
+    if (!p) return NULL;
+    l->head = p->next;
+    if (!l->head) l->tail = NULL;
+    if (!p->flow->figures.begun_ns) p->flow->figures.begun_ns = clock_mono_ns();
+    pace_taken_held(l);
+    return p;
+}
+
+// Fails where the connection has gone meanwhile.
+static int take_work(struct wire *w, struct work *out, struct err *e) {
     struct link *l = w->link;
     int rc = 0;
+    *out = (struct work){NULL, NULL};
     pthread_mutex_lock(&l->t->lock);
-    while (!rc && !atomic_load(&l->stop) && !l->head) {
+    if (!l->head) pace_empty_held(l);
+    while (!rc && !atomic_load(&l->stop) && !(out->parcel = take_parcel_held(l)) &&
+           !(out->probe = probe_take_held(l))) {
         await_work_held(l);
         if (datalink_hung_up(w->fd)) rc = err_set(e, ERR_UNREACHABLE, "it closed the connection");
-    }
-    *out = rc || atomic_load(&l->stop) ? NULL : l->head;
-    if (*out) {
-        l->head = (*out)->next;
-        if (!l->head) l->tail = NULL;
-        if (!(*out)->flow->figures.begun_ns) (*out)->flow->figures.begun_ns = clock_mono_ns();
     }
     pthread_mutex_unlock(&l->t->lock);
     return rc;
 }
 
-static int send_parcel(struct wire *w, const struct parcel *p, struct err *e) {
-    const struct kv_shape *s = &p->flow->spec.shape;
-    struct kvframe f = p->head;
-    const uint8_t *rows = p->rows;
+int outlet_write(struct wire *w, struct kvframe *f, const uint8_t *payload, struct err *e) {
     uint8_t head[KVFRAME_BYTES];
-    if (p->elements) {
-        if (transfers_room(&w->room, &w->room_size, f.length, e)) return -1;
-        convert_rows(s->dtype, rows, p->flow->spec.wire, w->room, p->elements);
-        rows = w->room;
-    }
-    f.checksum = kvframe_checksum(&f, rows);
-    kvframe_encode(&f, head);
-    tls_until(w->ssl, datalink_until(clock_mono_ns(), w->link->t->o.frame_ms, f.length));
-    if (tls_write(w->ssl, head, sizeof head, e) || tls_write(w->ssl, rows, f.length, e)) return -1;
-    w->written += f.length;
+    f->checksum = kvframe_checksum(f, payload);
+    kvframe_encode(f, head);
+    tls_until(w->ssl, datalink_until(clock_mono_ns(), w->link->t->o.frame_ms, f->length));
+    if (tls_write(w->ssl, head, sizeof head, e) || tls_write(w->ssl, payload, f->length, e)) return -1;
+    w->written += f->length;
     if (w->written < w->link->t->o.rekey_bytes) return 0;
     w->written = 0;
     return tls_rekey(w->ssl, e);
 }
 
-static void parcel_sent(struct parcel *p, bool ok) {
-    struct transfers *t = p->flow->t;
+static int write_parcel(struct wire *w, const struct parcel *p, struct err *e) {
+    const struct kv_shape *s = &p->flow->spec.shape;
+    struct kvframe f = p->head;
+    const uint8_t *rows = p->rows;
+    if (p->elements) {
+        if (transfers_room(&w->room, &w->room_size, f.length, e)) return -1;
+        convert_rows(s->dtype, rows, p->flow->spec.wire, w->room, p->elements);
+        rows = w->room;
+    }
+    return outlet_write(w, &f, rows, e);
+}
+
+static void parcel_sent(struct link *l, struct parcel *p, bool ok) {
+    struct transfers *t = l->t;
     pthread_mutex_lock(&t->lock);
     if (ok) {
         p->flow->figures.bytes += p->head.length;
         p->flow->figures.last_ns = clock_mono_ns();
     }
+    pace_sent_held(l, p->head.length);
     outflow_done_held(p);
     pthread_mutex_unlock(&t->lock);
+}
+
+static int send_parcel(struct wire *w, struct parcel *p, struct err *e) {
+    int rc = write_parcel(w, p, e);
+    parcel_sent(w->link, p, !rc);
+    return rc;
 }
 
 // From now on the descriptor is known to who breaks the link.
@@ -142,13 +167,11 @@ static void *run(void *arg) {
     struct wire *w = arg;
     struct link *l = w->link;
     struct transfers *t = l->t;
-    struct parcel *p = NULL;
+    struct work work;
     struct err why, said;
     int rc = open_wire(w, &why);
-    while (!rc && !(rc = take_parcel(w, &p, &why)) && p) {
-        rc = send_parcel(w, p, &why);
-        parcel_sent(p, !rc);
-    }
+    while (!rc && !(rc = take_work(w, &work, &why)) && (work.parcel || work.probe))
+        rc = work.parcel ? send_parcel(w, work.parcel, &why) : probe_send(w, work.probe, &why);
     pthread_mutex_lock(&t->lock);
     if (rc) {
         err_set(&said, why.code, "rows cannot be sent to node %s: %s", l->node, why.msg);

@@ -35,6 +35,14 @@ static void on_wake(evutil_socket_t fd, short what, void *arg) {
         next = l->next;
         outlet_settle(l);
     }
+    for (struct probe *p = t->probes, *next; p; p = next) {
+        next = p->next;
+        probe_settle(p);
+    }
+    for (struct sink *s = t->sinks, *next; s; s = next) {
+        next = s->next;
+        sink_settle(s);
+    }
     for (size_t i = 0; i < LIMIT_KV_CONNECTIONS; i++)
         if (t->inlets[i]) inlet_settle(t->inlets[i]);
 }
@@ -102,6 +110,8 @@ void transfers_free(struct transfers *t) {
         if (t->inlets[i]) inlet_free(t->inlets[i]);
     while (t->outflows) outflow_free(t->outflows);
     while (t->inflows) inflow_free(t->inflows);
+    while (t->probes) probe_free(t->probes);
+    while (t->sinks) sink_free(t->sinks);
     if (t->woken) event_free(t->woken);
     for (int i = 0; i < 2; i++)
         if (t->wake[i] >= 0) close(t->wake[i]);
@@ -117,5 +127,6 @@ void transfers_drop(struct transfers *t, const char *node) {
     for (size_t i = 0; i < LIMIT_KV_CONNECTIONS; i++)
         if (t->inlets[i] && !strcmp(t->inlets[i]->node, node)) shutdown(t->inlets[i]->fd, SHUT_RDWR);
     inflow_left_held(t, node, &left);
+    sink_left_held(t, node, &left);
     pthread_mutex_unlock(&t->lock);
 }

@@ -109,3 +109,12 @@ static inline void side_close(struct side *s) {
     arena_unref(s->arena);
     fixture_node_close(&s->key);
 }
+
+// Both sides, the alarm against hanging tests, and the loop.
+static inline int sides_end(struct side *both, struct event *hang, struct event_base *base) {
+    for (int i = 0; i < SIDES; i++) side_close(&both[i]);
+    event_free(hang);
+    if (event_base_loop(base, EVLOOP_NONBLOCK) < 0) return -1;
+    event_base_free(base);
+    return 0;
+}

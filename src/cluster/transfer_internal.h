@@ -8,6 +8,8 @@
 
 #include "base/limits.h"
 #include "cluster/assembly.h"
+#include "cluster/probe.h"
+#include "cluster/rate.h"
 #include "cluster/transfer.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -60,8 +62,12 @@ struct link {
     struct parcel *head, *tail;
     struct wire wires[WIRES];
     int n_wires, running;
-    int flows;
+    int flows; // and probes
     uint64_t idle_since;
+    int sending;      // wires with a parcel
+    bool is_full;     // all wires send, and none has found the queue empty since
+    struct rate full; // of that time
+    uint64_t paced_bytes, paced_ns;
     atomic_bool stop; // no more work is taken: it broke or is not needed any more
 };
 
@@ -95,6 +101,7 @@ struct inlet {
     uint8_t *room; // for rows that are converted or thrown away
     size_t room_size;
     uint64_t since_ns, stranger; // accepted then; the stream that was refused last
+    uint64_t cpu_ns;             // of its thread, before the frame
 };
 
 struct transfers {
@@ -107,6 +114,8 @@ struct transfers {
     struct inflow *inflows;
     struct outflow *outflows;
     struct link *links;
+    struct probe *probes;
+    struct sink *sinks;
     struct inlet *inlets[LIMIT_KV_CONNECTIONS];
 };
 
@@ -114,37 +123,4 @@ void transfers_wake_held(struct transfers *t);
 int transfers_thread(pthread_t *thread, void *(*run)(void *), void *arg, struct err *e) MUST_USE; // without signals
 int transfers_room(uint8_t **room, size_t *size, size_t n, struct err *e) MUST_USE;               // n <= LIMIT_KV_FRAME
 
-// ---- inflow.c
-struct claim {
-    struct inflow *flow;
-    struct piece piece;
-    uint8_t *to;
-};
-// ERR_CANCELLED: of a stream that has failed already. ERR_NOT_FOUND: no stream of this peer.
-int inflow_claim(struct inlet *from, const struct kvframe *f, struct claim *c, struct err *e) MUST_USE;
-void inflow_arrived(const struct claim *c, uint32_t bytes, const struct err *why); // why: not, or damaged
-void inflow_cut_held(struct transfers *t, int inlet, const struct err *why);       // NULL: properly ended
-void inflow_left_held(struct transfers *t, const char *node, const struct err *why);
-void inflow_settle(struct inflow *f); // tells what there is to tell; may free f
-void inflow_free(struct inflow *f);
-
-// ---- inlet.c: may free it; waits for its thread
-void inlet_settle(struct inlet *in);
-void inlet_free(struct inlet *in);
-
-// ---- outflow.c
-void outflow_done_held(struct parcel *p);
-void outflow_fail_held(struct outflow *f, const struct err *why);
-void outflow_settle(struct outflow *f); // may free f
-void outflow_free(struct outflow *f);
-
-// ---- outlet.c
-int outlet_find(struct transfers *t, const char *node, struct link *out, struct err *e) MUST_USE; // where it is
-// A link to there, with connections that live as far as one can see; a new one where there is none.
-struct link *outlet_get_held(struct transfers *t, const struct link *like, struct err *e) MUST_USE;
-void outlet_put_held(struct link *l, struct parcel *p);
-void outlet_take_back_held(struct link *l, const struct outflow *f); // its parcels that no thread has begun are done
-void outlet_left_held(struct link *l);                               // by a flow
-void outlet_break_held(struct link *l, const struct err *why);       // its flows fail, its threads end
-void outlet_settle(struct link *l);                                  // may free l
-void outlet_free(struct link *l);                                    // waits for its threads
+#include "cluster/flow_internal.h"

@@ -75,11 +75,7 @@ static int setup(void **arg) {
 
 static int teardown(void **arg) {
     (void)arg;
-    for (int i = 0; i < SIDES; i++) side_close(&side[i]);
-    event_free(hang);
-    if (event_base_loop(base, EVLOOP_NONBLOCK) < 0) return -1;
-    event_base_free(base);
-    return 0;
+    return sides_end(side, hang, base);
 }
 
 // ---------------------------------------------------------------- rows that are known everywhere

@@ -50,6 +50,13 @@ static int check_state(const struct kvframe *f, struct err *e) {
     return 0;
 }
 
+static int check_probe(const struct kvframe *f, struct err *e) {
+    if (f->kind || f->dtype || f->layer || f->first || f->count)
+        return err_set(e, ERR_INVALID, "a frame of a probe that names rows");
+    if (f->length <= LIMIT_KV_PROBE) return 0;
+    return err_set(e, ERR_INVALID, "a frame of a probe of %u bytes, the most is %u", f->length, LIMIT_KV_PROBE);
+}
+
 int kvframe_decode(const uint8_t in[KVFRAME_BYTES], struct kvframe *f, struct err *e) {
     if (memcmp(in, magic, sizeof magic) || in[AT_ZERO]) return err_set(e, ERR_INVALID, "not a frame of a KV stream");
     *f = (struct kvframe){.type = (enum kvframe_type)in[AT_TYPE],
@@ -65,6 +72,7 @@ int kvframe_decode(const uint8_t in[KVFRAME_BYTES], struct kvframe *f, struct er
         return err_set(e, ERR_INVALID, "a frame of %u bytes, the most is %u", f->length, LIMIT_KV_FRAME);
     if (f->type == KVFRAME_ROWS) return check_rows(f, e);
     if (f->type == KVFRAME_STATE) return check_state(f, e);
+    if (f->type == KVFRAME_PROBE) return check_probe(f, e);
     return err_set(e, ERR_INVALID, "a frame of an unknown type %d", (int)f->type);
 }
 

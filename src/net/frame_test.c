@@ -101,7 +101,7 @@ static void bad_rows(void **arg) {
         refused(&f, why);                                                                                              \
     } while (0)
     REFUSED(type, (enum kvframe_type)0, "unknown type");
-    REFUSED(type, (enum kvframe_type)3, "unknown type");
+    REFUSED(type, (enum kvframe_type)4, "unknown type");
     REFUSED(kind, KVFRAME_KINDS, "kind");
     REFUSED(kind, 255, "kind");
     REFUSED(dtype, KVFRAME_DTYPES, "type");
@@ -144,6 +144,32 @@ static void bad_states(void **arg) {
     REFUSED(count, UINT32_MAX);
 }
 
+static void bad_probes(void **arg) {
+    (void)arg;
+    static const struct kvframe good = {.type = KVFRAME_PROBE, .stream = 9, .length = LIMIT_KV_PROBE};
+    struct kvframe f, back;
+    struct err e;
+    uint8_t wire[KVFRAME_BYTES];
+    kvframe_encode(&good, wire);
+    assert_int_equal(kvframe_decode(wire, &back, &e), 0);
+    assert_true(back.type == KVFRAME_PROBE && back.stream == 9 && back.length == LIMIT_KV_PROBE);
+#undef REFUSED
+#define REFUSED(member, value, why)                                                                                    \
+    do {                                                                                                               \
+        f = good;                                                                                                      \
+        f.member = (value);                                                                                            \
+        refused(&f, why);                                                                                              \
+    } while (0)
+    REFUSED(kind, 1, "names rows");
+    REFUSED(dtype, 1, "names rows");
+    REFUSED(layer, 1, "names rows");
+    REFUSED(first, 1, "names rows");
+    REFUSED(count, 1, "names rows");
+    REFUSED(length, 0, "0 bytes");
+    REFUSED(length, LIMIT_KV_PROBE + 1, "the most is");
+    REFUSED(length, UINT32_MAX, "the most is");
+}
+
 // A head that was cut off and filled up with anything: a wrong magic or a number that does not fit.
 static void wrong_magic(void **arg) {
     (void)arg;
@@ -167,6 +193,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_bytes), cmocka_unit_test(checksum_is_xxh3), cmocka_unit_test(every_bit_counts),
         cmocka_unit_test(bad_rows),     cmocka_unit_test(bad_states),       cmocka_unit_test(wrong_magic),
+        cmocka_unit_test(bad_probes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 // chooses the model, then orders: a head as 40 raw bytes, a head from a few small numbers, the arrival of a claimed
 // frame's bytes, telling, installing. A shadow of the slots watches that nobody writes outside, nobody writes twice,
 // and that what is told is whole.
+#include "base/limits.h"
 #include "cluster/assembly.h"
 
 #include <stdlib.h>
@@ -74,6 +75,7 @@ static void offer(const struct kvframe *f) {
         check(e.code != ERR_NONE && e.msg[0]);
         return;
     }
+    check(f->type != KVFRAME_PROBE); // a measurement's bytes have no place in a cache
     check(p.slot >= 0 && p.slot < SLOTS && p.offset <= r.slot_bytes && p.bytes <= r.slot_bytes - p.offset);
     check(!r.held[p.slot] && p.bytes > 0);
     check(r.shape.form == KV_OPAQUE || p.bytes == kv_bytes(p.to, p.elements));
@@ -93,6 +95,7 @@ static void raw_head(struct input *in) {
     }
     kvframe_encode(&f, again);
     check(!memcmp(head, again, sizeof head));
+    check(f.length > 0 && f.length <= (f.type == KVFRAME_PROBE ? LIMIT_KV_PROBE : LIMIT_KV_FRAME));
     offer(&f);
 }
 
