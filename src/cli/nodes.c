@@ -12,7 +12,7 @@
 struct node {
     const char *name, *id, *state, *role, *address, *why, *version;
     double since_s, rtt_ms;
-    json_t *models;
+    json_t *models, *link;
 };
 
 static int read_node(const json_t *o, struct node *n, struct err *e) {
@@ -21,7 +21,7 @@ static int read_node(const json_t *o, struct node *n, struct err *e) {
                    json_get_string(o, "state", &n->state, e) || json_get_string(o, "role", &n->role, e) ||
                    json_get_string(o, "address", &n->address, e) || json_get_string(o, "why", &n->why, e) ||
                    json_get_string(o, "version", &n->version, e) || json_get_array(o, "models", &n->models, e) ||
-                   json_get_real(o, "since_s", 0, 1e12, &n->since_s, e) ||
+                   json_get_object(o, "link", &n->link, e) || json_get_real(o, "since_s", 0, 1e12, &n->since_s, e) ||
                    json_get_real(o, "rtt_ms", 0, 1e9, &n->rtt_ms, e)
                ? -1
                : 0;
@@ -36,6 +36,19 @@ static void state_text(const struct node *n, char *out, size_t size) {
         snprintf(out, size, "this node");
     else
         snprintf(out, size, "%.20s%s%s", n->state, timed ? " " : "", timed ? since : "");
+}
+
+// "5.41 Gbit/s 20s ago"
+static int link_text(const struct node *n, char *out, size_t size, struct err *e) {
+    double gbit = 0, age_s = 0;
+    char age[SIZE_TEXT];
+    if (json_get_real(n->link, "gbit_s", 0, 1e9, &gbit, e) || json_get_real(n->link, "age_s", 0, 1e12, &age_s, e))
+        return -1;
+    if (n->link)
+        snprintf(out, size, "%.3g Gbit/s %s ago", gbit, term_duration(age, (uint64_t)age_s));
+    else
+        snprintf(out, size, "-");
+    return 0;
 }
 
 static void models_text(const json_t *models, char *out, size_t size) {
@@ -57,15 +70,15 @@ static void models_text(const json_t *models, char *out, size_t size) {
 
 static int print_row(struct table *t, const json_t *o, struct err *e) {
     struct node n;
-    char state[64], models[TABLE_CELL], rtt[32] = "-";
-    if (read_node(o, &n, e)) return -1;
+    char state[64], models[TABLE_CELL], rtt[32] = "-", link[64];
+    if (read_node(o, &n, e) || link_text(&n, link, sizeof link, e)) return -1;
     state_text(&n, state, sizeof state);
     models_text(n.models, models, sizeof models);
     if (n.rtt_ms > 0) snprintf(rtt, sizeof rtt, "%.2f ms", n.rtt_ms);
     return table_cell(t, e, "%s", n.name) || table_cell(t, e, "%.8s", n.id) || table_cell(t, e, "%s", state) ||
                    table_cell(t, e, "%s", n.role) || table_cell(t, e, "%s", *n.address ? n.address : "-") ||
-                   table_cell(t, e, "%s", rtt) || table_cell(t, e, "%s", *n.version ? n.version : "-") ||
-                   table_cell(t, e, "%s", models)
+                   table_cell(t, e, "%s", rtt) || table_cell(t, e, "%s", link) ||
+                   table_cell(t, e, "%s", *n.version ? n.version : "-") || table_cell(t, e, "%s", models)
                ? -1
                : 0;
 }
@@ -103,7 +116,7 @@ static int print_head(const json_t *cluster, struct err *e) {
 }
 
 static int print_nodes(const json_t *answer, struct err *e) {
-    static const char *const head[] = {"NODE", "ID", "STATE", "ROLE", "ADDRESS", ">RTT", "VERSION", "MODELS"};
+    static const char *const head[] = {"NODE", "ID", "STATE", "ROLE", "ADDRESS", ">RTT", ">LINK", "VERSION", "MODELS"};
     const json_t *cluster = json_object_get(answer, "cluster");
     json_t *nodes = NULL;
     struct table t;

@@ -70,14 +70,19 @@ static int print_event(const struct timeline *t, const json_t *event, struct err
 
 static int print_timeline(const json_t *trace, struct err *e) {
     struct timeline t = {.trace = trace};
-    const char *id = "", *model = "";
-    char safe[256];
+    const char *id = "", *model = "", *wire = "";
+    int64_t kv_bytes = 0;
+    char safe[256], size[SIZE_TEXT];
     size_t i;
     const json_t *event;
-    if (read_timeline(&t, e) || json_get_string(trace, "id", &id, e) || json_get_string(trace, "model", &model, e))
+    if (read_timeline(&t, e) || json_get_string(trace, "id", &id, e) || json_get_string(trace, "model", &model, e) ||
+        json_get_string(trace, "wire", &wire, e) || json_get_int(trace, "kv_bytes", 0, INT64_MAX, &kv_bytes, e))
         return -1;
     text_escape(safe, sizeof safe, model);
-    printf("%s  %s  %lld tokens read\n", id, safe, (long long)t.prompt_tokens);
+    printf("%s  %s  %lld tokens read", id, safe, (long long)t.prompt_tokens);
+    text_escape(safe, sizeof safe, wire);
+    if (kv_bytes) printf(", %s of KV rows moved as %s", term_size(size, (uint64_t)kv_bytes), safe);
+    printf("\n");
     json_array_foreach(t.events, i, event) {
         if (print_event(&t, event, e)) return -1;
     }

@@ -13,6 +13,10 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#endif
 
 enum { LOOK_MS = 50, PROBE_AFTER_S = 10, PROBE_EVERY_S = 5, PROBES = 3 };
 
@@ -78,6 +82,16 @@ int datalink_dial(const char *host, uint16_t port, const atomic_bool *stop, stru
 
 uint64_t datalink_until(uint64_t now_ns, unsigned stall_ms, uint32_t length) {
     return now_ns + stall_ms * NS_PER_MS + length * 1000ull / LIMIT_KV_RATE_LEAST * NS_PER_MS;
+}
+
+size_t datalink_unsent(int fd) {
+    int n = 0;
+#ifdef SIOCOUTQNSD
+    if (ioctl(fd, SIOCOUTQNSD, &n)) n = 0;
+#else
+    (void)fd;
+#endif
+    return n > 0 ? (size_t)n : 0;
 }
 
 bool datalink_hung_up(int fd) {

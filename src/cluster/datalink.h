@@ -5,6 +5,7 @@
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 // Connects within LIMIT_KV_CONNECT_MS; gives up soon once *stop is set. (A host name is looked up first, which takes as
@@ -17,6 +18,8 @@ int datalink_tune(int fd, unsigned limit_ms, struct err *e) MUST_USE;
 // When a frame of `length` bytes that begins at now_ns must be over: after stall_ms, and what it takes at
 // LIMIT_KV_RATE_LEAST. A healthy link needs a fraction of that; who sends a byte now and then holds nothing for long.
 uint64_t datalink_until(uint64_t now_ns, unsigned stall_ms, uint32_t length);
+
+size_t datalink_unsent(int fd); // bytes that were written and have not left; 0 also where the system does not say
 
 // Where the other side never speaks: it has ended the connection, or something is wrong with it.
 bool datalink_hung_up(int fd);

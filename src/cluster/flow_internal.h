@@ -1,4 +1,4 @@
-// What inflow.c, outflow.c, inlet.c, outlet.c and probe.c offer each other; included by transfer_internal.h only.
+// What inflow.c, outflow.c, inlet.c, outlet.c and burst.c offer each other; included by transfer_internal.h only.
 #pragma once
 
 // ---- inflow.c
@@ -38,17 +38,17 @@ int outlet_write(struct wire *w, struct kvframe *f, const uint8_t *payload, stru
 void outlet_settle(struct link *l); // may free l
 void outlet_free(struct link *l);   // waits for its threads
 
-// ---- pace.c: how fast a link is while its queue is never empty
-void pace_taken_held(struct link *l); // a parcel
+// ---- pace.c
+uint64_t pace_unsent_held(const struct link *l);      // bytes that wait in its sockets
+void pace_taken_held(struct link *l, uint64_t bytes); // by a wire, to be written
 void pace_sent_held(struct link *l, uint64_t bytes);
-void pace_empty_held(struct link *l); // a wire finds nothing to do
 
-// ---- probe.c
-struct probe {
-    struct probe *next;
+// ---- burst.c
+struct burst {
+    struct burst *next;
     struct transfers *t;
-    struct probe_spec spec;
-    probe_done done;
+    struct burst_spec spec;
+    burst_done done;
     void *arg;
     struct link *link; // NULL once it is over
     uint8_t *payload;  // of every frame
@@ -57,24 +57,23 @@ struct probe {
     int writers;       // wires that are at it
     bool failed, told, closed;
     struct err why;
-    struct probe_figures figures;
+    struct burst_figures figures;
 };
-int probe_check_held(const struct transfers *t, const struct probe_spec *s, struct err *e) MUST_USE; // of a sink, too
-// The probe of which a frame is to be sent over l now, NULL: none; probe_send is to follow.
-struct probe *probe_take_held(struct link *l);
-int probe_send(struct wire *w, struct probe *p, struct err *e) MUST_USE;
-void probe_break_held(struct link *l, const struct err *why);
-bool probe_is_to_held(const struct transfers *t, const char *node); // one is under way
-void probe_yield_held(struct transfers *t, const char *node);       // to a stream
-void probe_settle(struct probe *p);                                 // may free p
-void probe_free(struct probe *p);
+int burst_check_held(const struct transfers *t, const struct burst_spec *s, struct err *e) MUST_USE; // of a sink, too
+// The probe of which a frame is to be sent over l now, NULL: none; burst_send is to follow.
+struct burst *burst_take_held(struct link *l);
+int burst_send(struct wire *w, struct burst *p, struct err *e) MUST_USE;
+void burst_break_held(struct link *l, const struct err *why);
+void burst_yield_held(struct transfers *t, const char *node); // to a stream
+void burst_settle(struct burst *p);                           // may free p
+void burst_free(struct burst *p);
 
 // ---- sink.c
 struct sink {
     struct sink *next;
     struct transfers *t;
-    struct probe_spec spec;
-    probe_done done;
+    struct burst_spec spec;
+    burst_done done;
     void *arg;
     uint64_t admitted, awaited; // bytes; awaited: 0 = not known yet
     struct rate rate;           // of those that have arrived

@@ -66,7 +66,7 @@ struct inflow *inflow_open(struct transfers *t, const struct inflow_spec *spec, 
     pthread_mutex_lock(&t->lock);
     f->next = t->inflows;
     t->inflows = f;
-    probe_yield_held(t, spec->from);
+    burst_yield_held(t, spec->from);
     pthread_mutex_unlock(&t->lock);
     if (!rc) return f;
     inflow_free(f);

@@ -44,7 +44,7 @@ struct outflow *outflow_open(struct transfers *t, const struct outflow_spec *spe
         arena_ref(spec->arena);
         t->outflows = f;
         l->flows++;
-        probe_yield_held(t, spec->to);
+        burst_yield_held(t, spec->to);
     }
     pthread_mutex_unlock(&t->lock);
     if (l) return f;

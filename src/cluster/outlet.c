@@ -46,7 +46,7 @@ void outlet_break_held(struct link *l, const struct err *why) {
     atomic_store(&l->stop, true);
     for (struct outflow *f = l->t->outflows; f; f = f->next)
         if (f->link == l) outflow_fail_held(f, why);
-    probe_break_held(l, why);
+    burst_break_held(l, why);
     for (int i = 0; i < l->n_wires; i++)
         if (l->wires[i].fd >= 0) shutdown(l->wires[i].fd, SHUT_RDWR);
     pthread_cond_broadcast(&l->work);
@@ -65,7 +65,7 @@ static void await_work_held(struct link *l) {
 // What a wire does next: one of the two; neither where the link ends.
 struct work {
     struct parcel *parcel;
-    struct probe *probe;
+    struct burst *probe;
 };
 
 static struct parcel *take_parcel_held(struct link *l) {
@@ -74,7 +74,7 @@ static struct parcel *take_parcel_held(struct link *l) {
     l->head = p->next;
     if (!l->head) l->tail = NULL;
     if (!p->flow->figures.begun_ns) p->flow->figures.begun_ns = clock_mono_ns();
-    pace_taken_held(l);
+    pace_taken_held(l, p->head.length);
     return p;
 }
 
@@ -84,9 +84,8 @@ static int take_work(struct wire *w, struct work *out, struct err *e) {
     int rc = 0;
     *out = (struct work){NULL, NULL};
     pthread_mutex_lock(&l->t->lock);
-    if (!l->head) pace_empty_held(l);
     while (!rc && !atomic_load(&l->stop) && !(out->parcel = take_parcel_held(l)) &&
-           !(out->probe = probe_take_held(l))) {
+           !(out->probe = burst_take_held(l))) {
         await_work_held(l);
         if (datalink_hung_up(w->fd)) rc = err_set(e, ERR_UNREACHABLE, "it closed the connection");
     }
@@ -171,7 +170,7 @@ static void *run(void *arg) {
     struct err why, said;
     int rc = open_wire(w, &why);
     while (!rc && !(rc = take_work(w, &work, &why)) && (work.parcel || work.probe))
-        rc = work.parcel ? send_parcel(w, work.parcel, &why) : probe_send(w, work.probe, &why);
+        rc = work.parcel ? send_parcel(w, work.parcel, &why) : burst_send(w, work.probe, &why);
     pthread_mutex_lock(&t->lock);
     if (rc) {
         err_set(&said, why.code, "rows cannot be sent to node %s: %s", l->node, why.msg);

@@ -1,44 +1,51 @@
-// How fast streams go over a link while all its wires always have something to send: then the way and its two ends set
-// the pace, and not the computing that makes the rows or the credits of the receiver.
+// How fast streams go over a link while the way is what they wait for. A link is busy from one parcel to the next where
+// bytes have waited in its sockets all the time, or another wire was writing: bytes that left in such stretches, and
+// the time of those, tell the pace. Time in which rows were only being computed, or credits were awaited, does not
+// count, nor what sockets take at once.
 #include "cluster/transfer_internal.h"
 
 #include "base/clock.h"
+#include "cluster/datalink.h"
 
 #include <string.h>
 
-enum { SKIP = 4 << 20, LEAST = 8 << 20 }; // bytes: sockets take the first ones at once; fewer than LEAST say little
+enum { LEAST = 1 << 20, LEAST_FRAMES = 8, LEAST_MS = 20 }; // less says little
 
-static int wires_up(const struct link *l) {
-    int n = 0;
-    for (int i = 0; i < l->n_wires; i++) n += l->wires[i].up;
+uint64_t pace_unsent_held(const struct link *l) {
+    uint64_t n = 0;
+    for (int i = 0; i < l->n_wires; i++)
+        if (l->wires[i].up) n += datalink_unsent(l->wires[i].fd);
     return n;
 }
 
-// What the stretch so far says, once; it may go on.
-static void harvest_held(struct link *l) {
-    uint64_t bytes, ns;
-    if (!l->full.warm || l->full.bytes - l->full.marked_bytes < LEAST || !rate_get(&l->full, &bytes, &ns)) return;
-    l->paced_bytes += bytes;
-    l->paced_ns += ns;
-    l->full.marked_bytes = l->full.bytes;
-    l->full.mark_ns = l->full.last_ns;
+// Takes what the stretch says up to its latest moment; it may go on from there.
+static void harvest_held(struct pace *p) {
+    uint64_t bytes = p->left > p->from_left ? p->left - p->from_left : 0, ns = p->at_ns - p->from_ns;
+    if (bytes < LEAST + LEAST_FRAMES * p->frame || ns < LEAST_MS * NS_PER_MS) return;
+    p->bytes += bytes;
+    p->ns += ns;
+    p->from_left = p->left;
+    p->from_ns = p->at_ns;
 }
 
-void pace_taken_held(struct link *l) {
-    l->sending++;
-    if (l->is_full || l->sending < wires_up(l)) return;
-    l->is_full = true;
-    rate_begin(&l->full, SKIP, UINT64_MAX);
+void pace_taken_held(struct link *l, uint64_t bytes) {
+    struct pace *p = &l->pace;
+    uint64_t unsent = pace_unsent_held(l);
+    bool busy = unsent || p->writers;
+    if (!busy) harvest_held(p); // up to the last moment at which it was
+    p->at_ns = clock_mono_ns();
+    p->left = p->written > unsent ? p->written - unsent : 0;
+    if (!busy) {
+        p->from_left = p->left;
+        p->from_ns = p->at_ns;
+    }
+    if (bytes > p->frame) p->frame = bytes;
+    p->writers++;
 }
 
 void pace_sent_held(struct link *l, uint64_t bytes) {
-    l->sending--;
-    if (l->is_full) rate_add(&l->full, bytes, clock_mono_ns());
-}
-
-void pace_empty_held(struct link *l) {
-    if (l->is_full) harvest_held(l);
-    l->is_full = false;
+    l->pace.writers--;
+    l->pace.written += bytes;
 }
 
 bool transfers_pace(struct transfers *t, const char *node, uint64_t *bytes, uint64_t *ns) {
@@ -46,10 +53,10 @@ bool transfers_pace(struct transfers *t, const char *node, uint64_t *bytes, uint
     pthread_mutex_lock(&t->lock);
     for (struct link *l = t->links; l; l = l->next) {
         if (strcmp(l->node, node) != 0) continue;
-        if (l->is_full) harvest_held(l);
-        *bytes += l->paced_bytes;
-        *ns += l->paced_ns;
-        l->paced_bytes = l->paced_ns = 0;
+        harvest_held(&l->pace);
+        *bytes += l->pace.bytes;
+        *ns += l->pace.ns;
+        l->pace.bytes = l->pace.ns = 0;
     }
     pthread_mutex_unlock(&t->lock);
     return *bytes && *ns;

@@ -25,7 +25,7 @@ static void replace_held(struct transfers *t, const char *node) {
     }
 }
 
-struct sink *sink_open(struct transfers *t, const struct probe_spec *spec, probe_done done, void *arg, struct err *e) {
+struct sink *sink_open(struct transfers *t, const struct burst_spec *spec, burst_done done, void *arg, struct err *e) {
     struct sink *s = calloc(1, sizeof *s);
     if (!s) {
         err_set(e, ERR_INTERNAL, "out of memory");
@@ -34,7 +34,7 @@ struct sink *sink_open(struct transfers *t, const struct probe_spec *spec, probe
     *s = (struct sink){.t = t, .spec = *spec, .done = done, .arg = arg};
     rate_begin(&s->rate, spec->bytes / BEGINNING, spec->ns / BEGINNING);
     pthread_mutex_lock(&t->lock);
-    int rc = probe_check_held(t, spec, e);
+    int rc = burst_check_held(t, spec, e);
     if (!rc) {
         replace_held(t, spec->node);
         s->next = t->sinks;
@@ -53,12 +53,12 @@ void sink_await(struct sink *s, uint64_t total) {
     pthread_mutex_unlock(&s->t->lock);
 }
 
-static void read_held(const struct sink *s, struct probe_figures *out) {
-    *out = (struct probe_figures){.total = s->rate.bytes, .cpu_ns = s->cpu_ns};
+static void read_held(const struct sink *s, struct burst_figures *out) {
+    *out = (struct burst_figures){.total = s->rate.bytes, .cpu_ns = s->cpu_ns};
     if (!rate_get(&s->rate, &out->bytes, &out->ns)) out->bytes = out->ns = 0;
 }
 
-void sink_figures(struct sink *s, struct probe_figures *out) {
+void sink_figures(struct sink *s, struct burst_figures *out) {
     pthread_mutex_lock(&s->t->lock);
     read_held(s, out);
     pthread_mutex_unlock(&s->t->lock);
@@ -82,7 +82,7 @@ void sink_free(struct sink *s) {
 }
 
 void sink_settle(struct sink *s) {
-    struct probe_figures figures;
+    struct burst_figures figures;
     pthread_mutex_lock(&s->t->lock);
     bool over = s->failed || (s->awaited && s->rate.bytes >= s->awaited), news = over && !s->closed && !s->told;
     s->told |= news;

@@ -35,9 +35,9 @@ static void on_wake(evutil_socket_t fd, short what, void *arg) {
         next = l->next;
         outlet_settle(l);
     }
-    for (struct probe *p = t->probes, *next; p; p = next) {
+    for (struct burst *p = t->bursts, *next; p; p = next) {
         next = p->next;
-        probe_settle(p);
+        burst_settle(p);
     }
     for (struct sink *s = t->sinks, *next; s; s = next) {
         next = s->next;
@@ -110,7 +110,7 @@ void transfers_free(struct transfers *t) {
         if (t->inlets[i]) inlet_free(t->inlets[i]);
     while (t->outflows) outflow_free(t->outflows);
     while (t->inflows) inflow_free(t->inflows);
-    while (t->probes) probe_free(t->probes);
+    while (t->bursts) burst_free(t->bursts);
     while (t->sinks) sink_free(t->sinks);
     if (t->woken) event_free(t->woken);
     for (int i = 0; i < 2; i++)

@@ -8,7 +8,7 @@
 
 #include "base/limits.h"
 #include "cluster/assembly.h"
-#include "cluster/probe.h"
+#include "cluster/burst.h"
 #include "cluster/rate.h"
 #include "cluster/transfer.h"
 #include <pthread.h>
@@ -52,6 +52,14 @@ struct wire {
     uint64_t written; // with the present keys
 };
 
+struct pace {                    // see pace.c
+    int writers;                 // wires with a parcel
+    uint64_t written, frame;     // bytes ever; of the largest parcel
+    uint64_t left, at_ns;        // bytes that had left the sockets, at the latest moment
+    uint64_t from_left, from_ns; // the beginning of the stretch
+    uint64_t bytes, ns;          // of stretches, not told yet
+};
+
 struct link {
     struct link *next;
     struct transfers *t;
@@ -64,10 +72,7 @@ struct link {
     int n_wires, running;
     int flows; // and probes
     uint64_t idle_since;
-    int sending;      // wires with a parcel
-    bool is_full;     // all wires send, and none has found the queue empty since
-    struct rate full; // of that time
-    uint64_t paced_bytes, paced_ns;
+    struct pace pace;
     atomic_bool stop; // no more work is taken: it broke or is not needed any more
 };
 
@@ -114,7 +119,7 @@ struct transfers {
     struct inflow *inflows;
     struct outflow *outflows;
     struct link *links;
-    struct probe *probes;
+    struct burst *bursts;
     struct sink *sinks;
     struct inlet *inlets[LIMIT_KV_CONNECTIONS];
 };

@@ -1,6 +1,7 @@
 #include "serve/cluster_routes.h"
 #include "base/json.h"
 #include "serve/cluster_internal.h"
+#include "serve/links.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -45,11 +46,11 @@ static json_t *node_json(struct cluster *c, const struct roster_node *n) {
     json_t *about = about_json(c, note, self), *labels = json_array();
     for (size_t i = 0; i < n->n_labels; i++) json_array_append_new(labels, json_string(n->labels[i]));
     bool up = p && p->up;
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:f, s:o, s:o}", "id", n->id, "name", n->name, "state",
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:f, s:o, s:o, s:o}", "id", n->id, "name", n->name, "state",
                           state_of(n, p, note, c), "role", n->role, "labels", labels, "address",
                           p && p->address[0] ? p->address : n->address, "since_s", since_s(p, note), "rtt_ms",
                           up && p->rtt_ns ? json_real((double)p->rtt_ns / 1e6) : json_null(), "why",
-                          p && !up ? text_or_null(&p->why) : json_null());
+                          p && !up ? text_or_null(&p->why) : json_null(), "link", links_json(c->s->links, n->id));
     if (o && about) json_object_update_missing(o, about); // version, epoch, digest, models
     json_decref(about);
     return o;

@@ -111,11 +111,12 @@ static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int
     leave(c);
 }
 
-static void on_installed(void *arg, int32_t upto, uint64_t bytes) {
+static void on_installed(void *arg, int32_t upto, uint64_t bytes, const char *wire) {
     struct seat *seat = arg;
     struct course *c = seat->course;
     c->trace.kv_bytes += bytes > seat->bytes ? bytes - seat->bytes : 0;
     seat->bytes = bytes;
+    if (*wire) snprintf(c->trace.wire, sizeof c->trace.wire, "%s", wire);
     note(seat, TRACE_INSTALLED, upto);
     enter(c);
     flow_installed(c->flow, seat->index, upto);

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "serve/cluster.h"
 #include "serve/dispatch.h"
+#include "serve/links.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
 
@@ -50,6 +51,8 @@ static void close_all(struct daemon *d) {
     if (d->serve.models) dispatch_end(&d->serve);
     models_free(d->serve.models);
     d->serve.models = NULL;
+    links_free(d->serve.links);
+    d->serve.links = NULL;
     cluster_free(d->serve.cluster);
     d->serve.cluster = NULL;
     for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
@@ -168,8 +171,9 @@ static int preload(struct serve *s, struct err *e) {
 static int open_all(struct daemon *d, const struct daemon_options *o, const struct paths *p, struct err *e) {
     struct serve *s = &d->serve;
     if (store_init(&s->store, p, e) || !(s->models = models_new(s->base, &s->settings, &s->store, e)) ||
-        !(s->cluster = cluster_new(s, p, e)) || !(s->http = http_server_new(s->base, routes_handle, s, e)) ||
-        make_events(d, o->exit_with_parent, e) || listen_on(s, e) || preload(s, e))
+        !(s->cluster = cluster_new(s, p, e)) || !(s->links = links_new(s, e)) ||
+        !(s->http = http_server_new(s->base, routes_handle, s, e)) || make_events(d, o->exit_with_parent, e) ||
+        listen_on(s, e) || preload(s, e))
         return -1;
     dispatch_init(s);
     return 0;

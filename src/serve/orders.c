@@ -55,8 +55,8 @@ static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int
     tell(arg, sitemsg_write_text(&(struct sitemsg_text){text, len, tokens, id}));
 }
 
-static void on_installed(void *arg, int32_t upto, uint64_t bytes) {
-    tell(arg, sitemsg_write_installed(&(struct sitemsg_installed){upto, bytes}));
+static void on_installed(void *arg, int32_t upto, uint64_t bytes, const char *wire) {
+    tell(arg, sitemsg_write_installed(&(struct sitemsg_installed){upto, bytes, wire}));
 }
 
 static void on_paused(void *arg, int32_t tokens, int32_t past) {

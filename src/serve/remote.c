@@ -101,7 +101,7 @@ static int told_text(struct remote *r, const json_t *msg, struct err *e) {
 static int told_installed(struct remote *r, const json_t *msg, struct err *e) {
     struct sitemsg_installed m;
     if (sitemsg_read_installed(msg, &m, e)) return -1;
-    r->place.ev.installed(r->place.arg, m.upto, m.bytes);
+    r->place.ev.installed(r->place.arg, m.upto, m.bytes, m.wire);
     return 0;
 }
 

@@ -151,9 +151,9 @@ static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int
     buf_printf(&told, "text %.*s %d %d; ", (int)len, text, (int)tokens, (int)id);
 }
 
-static void on_installed(void *arg, int32_t upto, uint64_t bytes) {
+static void on_installed(void *arg, int32_t upto, uint64_t bytes, const char *wire) {
     (void)arg;
-    buf_printf(&told, "installed %d %llu; ", (int)upto, (unsigned long long)bytes);
+    buf_printf(&told, "installed %d %llu %s; ", (int)upto, (unsigned long long)bytes, wire);
 }
 
 static void on_paused(void *arg, int32_t tokens, int32_t past) {
@@ -253,9 +253,10 @@ static void test_a_whole_life(void **state) {
     assert_int_equal(place_stream(p, &to, &e), 0);
     assert_int_equal(place_start(p, generated, 2, 64, &e), 0);
     ev->text(arg, "\xc3\xa4", 2, 1, 9);
-    ev->installed(arg, 64, 1ull << 40);
+    ev->installed(arg, 64, 1ull << 40, "q8_0");
     carry();
-    expect(&told, "opened 3 cached 1 credits 4 whole 1 ab cd 5 6 7; text \xc3\xa4 1 9; installed 64 1099511627776; ");
+    expect(&told,
+           "opened 3 cached 1 credits 4 whole 1 ab cd 5 6 7; text \xc3\xa4 1 9; installed 64 1099511627776 q8_0; ");
     expect(&done, "stream cccc 1234567890123456789 3 4 f16; start 11 12 from 64; ");
     assert_int_equal(place_pause(p, &e), 0);
     place_cut(p);
@@ -441,6 +442,7 @@ static void test_a_node_that_lies(void **state) {
         "\"site.text\",\"tokens\":1",
         "\"site.text\",\"text\":\"x\",\"tokens\":-1",
         "\"site.installed\",\"upto\":4294967296",
+        "\"site.installed\",\"upto\":1,\"wire\":\"f8\"",
         "\"site.paused\",\"past\":\"x\"",
         "\"site.ended\",\"result\":{\"finish\":9}",
         "\"site.ended\"",

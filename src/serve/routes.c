@@ -4,6 +4,7 @@
 #include "serve/cluster_routes.h"
 #include "serve/drain.h"
 #include "serve/job.h"
+#include "serve/link_routes.h"
 #include "serve/load.h"
 #include "serve/status.h"
 #include "serve/traces.h"
@@ -27,6 +28,7 @@ static const struct route {
     {"POST", "/nebulus/v1/drain", drain_start},
     {"GET", "/health", status_health},
     {"GET", "/metrics", status_metrics},
+    {"POST", "/nebulus/v1/links/", links_bench},
     {"GET", "/nebulus/v1/nodes", cluster_show_nodes},
     {"GET", "/nebulus/v1/cluster/roster", cluster_show_roster},
     {"POST", "/nebulus/v1/cluster/adopt", cluster_take_roster},

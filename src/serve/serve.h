@@ -6,6 +6,7 @@
 #include "serve/metrics.h"
 #include "serve/models.h"
 
+struct links;
 struct traces;
 
 struct serve {
@@ -15,6 +16,7 @@ struct serve {
     struct store store;
     struct models *models; // lives longer than http: questions are answered to the end
     struct cluster *cluster;
+    struct links *links;
     struct metrics metrics;
     struct traces *traces;
     TAILQ_HEAD(, course) courses;  // of the jobs that this daemon took

@@ -2,13 +2,17 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "serve/cluster.h"
+#include "serve/links.h"
 #include "serve/node.h"
 #include "serve/place_ops.h"
 #include "serve/sitemsg.h"
+#include "serve/wire.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+enum { SPEED_ROWS = 64 }; // fewer tokens than that say nothing about the speed of a prefill
+static const double SPEED_KEPT = 0.8;
 enum { INFLOW_SLOTS = 4 }; // units that are assembled or installed at the same time; a whole state is one
 
 struct site {
@@ -23,7 +27,10 @@ struct site {
     struct inflow *in;
     int32_t awaited; // it is started when the rows before this one are in, 0 = not said yet
     uint64_t bytes_in;
-    bool whole; // they are a state
+    const char *wire_in; // what they travel as; "" = none came yet
+    bool whole;          // they are a state
+    int32_t to_read;     // tokens of the prompt that it computes before its first text; 0 = not known
+    uint64_t reads_ns;   // since when
     // rows that go out
     uint64_t stream_out;
     struct outflow *out;
@@ -96,10 +103,11 @@ static void on_installed(void *arg, int32_t upto, int32_t slot) {
         inflow_installed(site->in, slot);
         inflow_figures(site->in, &figures);
         site->bytes_in = figures.bytes;
+        site->wire_in = site->whole ? "state" : kv_dtype_name(figures.wire);
         if (!site->whole) grant(site);
         if (site->awaited && upto >= site->awaited) end_inflow(site); // it runs: no row is of use any more
     }
-    site->place.ev.installed(site->place.arg, upto, site->bytes_in);
+    site->place.ev.installed(site->place.arg, upto, site->bytes_in, site->wire_in);
 }
 
 // Waits for rows of positions from `first` on.
@@ -137,12 +145,15 @@ static void on_rows(void *arg, const struct kv_rows *r) {
     }
 }
 
-// What the caller asked for, else what the settings say; "auto": the cache's own type, which is exact.
-static enum kv_dtype wire_of(const struct serve *s, const struct place_target *to, const struct kv_shape *shape) {
+// What the caller asked for, else what the settings say.
+static enum kv_dtype wire_of(const struct site *site, const struct place_target *to, const struct kv_shape *shape) {
     enum kv_dtype wire = shape->dtype;
-    const char *wish = to->wire[0] ? to->wire : s->settings.kv_wire;
-    if (kv_dtype_of(wish, &wire) || shape->form == KV_OPAQUE) wire = shape->dtype; // a state travels as it is
-    return wire;
+    const char *wish = to->wire[0] ? to->wire : site->s->settings.kv_wire;
+    struct links_estimate link;
+    if (shape->form == KV_OPAQUE) return shape->dtype; // a state travels as it is
+    if (!kv_dtype_of(wish, &wire)) return wire;
+    links_estimate(site->s->links, to->node, &link);
+    return wire_choose(shape, site->model->prefill_rows_s, link.bytes_s);
 }
 
 static int site_stream(struct place *p, const struct place_target *to, struct err *e) {
@@ -152,7 +163,7 @@ static int site_stream(struct place *p, const struct place_target *to, struct er
     engine_get_status(site->model->engine, &status);
     struct outflow_spec spec = {.stream = to->stream,
                                 .shape = status.info.kv,
-                                .wire = wire_of(site->s, to, &status.info.kv),
+                                .wire = wire_of(site, to, &status.info.kv),
                                 .arena = engine_arena(site->model->engine)};
     if (!site->id) return err_set(e, ERR_CANCELLED, "the request has ended");
     if (check_moves(site, &status.info, e)) return -1;
@@ -197,6 +208,8 @@ static int check_model(const struct site *site, const struct worker_info *info, 
 
 static void on_begin(void *arg, const struct gen_begin *b) {
     struct site *site = arg;
+    site->to_read = b->prompt_tokens - b->cached_tokens;
+    site->reads_ns = clock_mono_ns();
     struct engine_status status;
     struct err why;
     engine_get_status(site->model->engine, &status);
@@ -216,8 +229,18 @@ static void on_begin(void *arg, const struct gen_begin *b) {
     site->place.ev.opened(site->place.arg, &o);
 }
 
+// The first text: its prompt was read. A good while of reading says how fast this model makes rows here; where other
+// requests had their share it seems slower than it is, so that only some of a loss is believed.
+static void learn_speed(struct site *site) {
+    uint64_t ns = clock_mono_ns() - site->reads_ns;
+    double now = (double)site->to_read * 1e9 / (double)(ns ? ns : 1), kept = site->model->prefill_rows_s * SPEED_KEPT;
+    if (site->to_read >= SPEED_ROWS) site->model->prefill_rows_s = now > kept ? now : kept;
+    site->to_read = 0;
+}
+
 static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t id) {
     struct site *site = arg;
+    if (site->to_read) learn_speed(site);
     site->place.ev.text(site->place.arg, text, len, tokens, id);
 }
 
@@ -244,6 +267,8 @@ static int site_start(struct place *p, const int32_t *generated, int32_t n, int3
     struct site *site = site_of(p);
     if (from < 0) end_inflow(site);
     site->awaited = from;
+    site->reads_ns = clock_mono_ns();
+    if (from >= 0) site->to_read = 0; // its rows come from elsewhere
     return engine_go(site->model->engine, site->id, generated, n, from, e);
 }
 
@@ -271,7 +296,7 @@ struct place *site_open(struct serve *s, const struct place_spec *spec, const st
         if (model) err_set(e, ERR_INTERNAL, "out of memory");
         return NULL;
     }
-    *site = (struct site){.place = {&ops, *ev, arg}, .s = s, .model = model, .stream_in = spec->stream};
+    *site = (struct site){.place = {&ops, *ev, arg}, .s = s, .model = model, .stream_in = spec->stream, .wire_in = ""};
     snprintf(site->contract, sizeof site->contract, "%s", spec->contract);
     snprintf(site->weights, sizeof site->weights, "%s", spec->weights);
     snprintf(site->from, sizeof site->from, "%s", spec->from);

@@ -3,6 +3,7 @@
 #include "engine/protocol.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 uint64_t sitemsg_number(const json_t *msg) {
     json_int_t n = json_integer_value(json_object_get(msg, "n"));
@@ -122,12 +123,18 @@ int sitemsg_read_text(const json_t *msg, struct sitemsg_text *m, struct err *e) 
 }
 
 json_t *sitemsg_write_installed(const struct sitemsg_installed *m) {
-    return json_pack("{s:s, s:i, s:I}", "t", "site.installed", "upto", (int)m->upto, "bytes", (json_int_t)m->bytes);
+    return json_pack("{s:s, s:i, s:I, s:s}", "t", "site.installed", "upto", (int)m->upto, "bytes", (json_int_t)m->bytes,
+                     "wire", m->wire);
 }
 
 int sitemsg_read_installed(const json_t *msg, struct sitemsg_installed *m, struct err *e) {
-    *m = (struct sitemsg_installed){.upto = 0};
-    return get_whole(msg, "upto", 0, &m->upto, e) || get_uint64(msg, "bytes", &m->bytes, e) ? -1 : 0;
+    enum kv_dtype known;
+    *m = (struct sitemsg_installed){.wire = ""};
+    if (get_whole(msg, "upto", 0, &m->upto, e) || get_uint64(msg, "bytes", &m->bytes, e) ||
+        json_get_string(msg, "wire", &m->wire, e))
+        return -1;
+    if (!*m->wire || !strcmp(m->wire, "state") || !kv_dtype_of(m->wire, &known)) return 0;
+    return err_param(e, "wire", "'wire' names no type of rows");
 }
 
 json_t *sitemsg_write_paused(const struct sitemsg_paused *m) {

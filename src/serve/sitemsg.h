@@ -21,6 +21,7 @@ struct sitemsg_text {
 struct sitemsg_installed {
     int32_t upto;
     uint64_t bytes;
+    const char *wire; // "f16", "q8_0", "state"; "" = not said
 };
 
 struct sitemsg_paused {

@@ -36,6 +36,7 @@ struct trace {
     int64_t start_wall_ns;
     int32_t prompt_tokens, completion_tokens;
     uint64_t kv_bytes; // that arrived, on the wire
+    char wire[8];      // what they travelled as: "f16", "q8_0", "state"; "" = none did
     int n;
     struct trace_entry entries[TRACE_MOST]; // installations beyond the bound replace the one before
 };

@@ -114,6 +114,7 @@ static void check_figures(const json_t *msg) {
         json_t *got = carried(sitemsg_write_installed(&installed));
         must(installed.upto >= 0 && !sitemsg_read_installed(got, &installed2, &e));
         must(installed.upto == installed2.upto && installed.bytes == installed2.bytes);
+        must(strlen(installed.wire) < 8 && !strcmp(installed.wire, installed2.wire));
         json_decref(got);
     }
     if (!refused(sitemsg_read_paused(msg, &paused, &e), &e)) {

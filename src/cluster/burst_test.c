@@ -2,8 +2,8 @@
 // likes.
 #include "base/clock.h"
 #include "base/limits.h"
+#include "cluster/burst.h"
 #include "cluster/datalink.h"
-#include "cluster/probe.h"
 #include "cluster/transfer_fixture.h"
 #include "net/frame.h"
 
@@ -37,7 +37,7 @@ struct end { // of a measurement: what it told
     int told;
     bool failed;
     struct err why;
-    struct probe_figures figures;
+    struct burst_figures figures;
 };
 
 static void on_hang(evutil_socket_t fd, short what, void *arg) {
@@ -70,7 +70,7 @@ static int end_world(void **arg) {
     return sides_end(side, hang, base);
 }
 
-static void on_done(void *arg, const struct probe_figures *f, const struct err *why) {
+static void on_done(void *arg, const struct burst_figures *f, const struct err *why) {
     struct end *end = arg;
     end->told++;
     end->failed = why != NULL;
@@ -78,20 +78,20 @@ static void on_done(void *arg, const struct probe_figures *f, const struct err *
     end->figures = *f;
 }
 
-static struct probe_spec spec_of(int other, uint64_t bytes, uint64_t ns) {
-    struct probe_spec s = {.number = number, .bytes = bytes, .ns = ns};
+static struct burst_spec spec_of(int other, uint64_t bytes, uint64_t ns) {
+    struct burst_spec s = {.number = number, .bytes = bytes, .ns = ns};
     memcpy(s.node, side[other].id, NODE_ID);
     return s;
 }
 
-static struct probe *open_probe(int from, uint64_t bytes, uint64_t ns, struct end *end) {
-    struct probe_spec s = spec_of(1 - from, bytes, ns);
+static struct burst *open_burst(int from, uint64_t bytes, uint64_t ns, struct end *end) {
+    struct burst_spec s = spec_of(1 - from, bytes, ns);
     *end = (struct end){.told = 0};
-    return probe_open(side[from].t, &s, on_done, end, &e);
+    return burst_open(side[from].t, &s, on_done, end, &e);
 }
 
 static struct sink *open_sink(int at, uint64_t bytes, struct end *end) {
-    struct probe_spec s = spec_of(1 - at, bytes, NS_PER_S);
+    struct burst_spec s = spec_of(1 - at, bytes, NS_PER_S);
     *end = (struct end){.told = 0};
     return sink_open(side[at].t, &s, on_done, end, &e);
 }
@@ -102,7 +102,7 @@ static void measures(void **arg) {
     for (int from = 0; from < SIDES; from++) {
         struct end sent, came;
         struct sink *sink = open_sink(1 - from, most, &came);
-        struct probe *probe = open_probe(from, most, 5 * NS_PER_S, &sent);
+        struct burst *probe = open_burst(from, most, 5 * NS_PER_S, &sent);
         assert_true(sink && probe);
         RUN_UNTIL(sent.told);
         assert_false(sent.failed);
@@ -116,7 +116,7 @@ static void measures(void **arg) {
         // what is measured is what followed the beginning
         assert_true(came.figures.bytes > 0 && came.figures.bytes <= most - most / 5);
         assert_int_equal(came.figures.bytes % LIMIT_KV_PROBE, 0);
-        probe_close(probe);
+        burst_close(probe);
         sink_close(sink);
         assert_true(sent.told == 1 && came.told == 1);
     }
@@ -126,13 +126,13 @@ static void ends_with_its_time(void **arg) {
     (void)arg;
     struct end sent, came;
     struct sink *sink = open_sink(1, LIMIT_PROBE_BYTES, &came);
-    struct probe *probe = open_probe(0, LIMIT_PROBE_BYTES, 20 * NS_PER_MS, &sent);
+    struct burst *probe = open_burst(0, LIMIT_PROBE_BYTES, 20 * NS_PER_MS, &sent);
     RUN_UNTIL(sent.told);
     assert_true(sent.figures.total > 0 && sent.figures.total < LIMIT_PROBE_BYTES);
     sink_await(sink, sent.figures.total);
     RUN_UNTIL(came.told);
     assert_int_equal(came.figures.total, sent.figures.total);
-    probe_close(probe);
+    burst_close(probe);
     sink_close(sink);
 }
 
@@ -141,14 +141,14 @@ static void closed_under_way(void **arg) {
     struct end sent, came;
     for (int i = 0; i < 20; i++) {
         struct sink *sink = open_sink(1, most, &came);
-        struct probe *probe = open_probe(0, most, NS_PER_S, &sent);
+        struct burst *probe = open_burst(0, most, NS_PER_S, &sent);
         assert_true(sink && probe);
         for (int n = 0; n < i; n++) assert_int_equal(event_base_loop(base, EVLOOP_NONBLOCK) < 0, 0);
-        probe_close(probe);
+        burst_close(probe);
         sink_close(sink);
         assert_true(sent.told <= 1 && !came.told);
     }
-    struct probe *left = open_probe(0, LIMIT_PROBE_BYTES, NS_PER_S, &sent); // teardown ends it
+    struct burst *left = open_burst(0, LIMIT_PROBE_BYTES, NS_PER_S, &sent); // teardown ends it
     assert_non_null(left);
     RUN_UNTIL(side[1].accepted);
 }
@@ -177,7 +177,7 @@ static void streams_come_first(void **arg) {
     (void)arg;
     struct end end;
     for (int way = 0; way < 2; way++) {
-        struct probe *probe = open_probe(0, LIMIT_PROBE_BYTES, 9 * NS_PER_S, &end);
+        struct burst *probe = open_burst(0, LIMIT_PROBE_BYTES, 9 * NS_PER_S, &end);
         assert_non_null(probe);
         assert_false(transfers_busy(side[0].t, side[1].id));
         struct inflow *in = way ? open_inflow(0) : NULL;
@@ -186,8 +186,8 @@ static void streams_come_first(void **arg) {
         assert_true(transfers_busy(side[0].t, side[1].id));
         RUN_UNTIL(end.told);
         assert_true(end.failed && end.why.code == ERR_BUSY);
-        probe_close(probe);
-        assert_null(open_probe(0, most, NS_PER_S, &end));
+        burst_close(probe);
+        assert_null(open_burst(0, most, NS_PER_S, &end));
         assert_int_equal(e.code, ERR_BUSY);
         assert_null(open_sink(0, most, &end));
         assert_int_equal(e.code, ERR_BUSY);
@@ -200,16 +200,16 @@ static void streams_come_first(void **arg) {
 static void one_at_a_time(void **arg) {
     (void)arg;
     struct end first, second;
-    struct probe *probe = open_probe(0, LIMIT_PROBE_BYTES, 9 * NS_PER_S, &first);
+    struct burst *probe = open_burst(0, LIMIT_PROBE_BYTES, 9 * NS_PER_S, &first);
     assert_non_null(probe);
-    assert_null(open_probe(0, most, NS_PER_S, &second));
+    assert_null(open_burst(0, most, NS_PER_S, &second));
     assert_int_equal(e.code, ERR_BUSY);
     assert_null(open_sink(0, most, &second)); // nor from there
     assert_int_equal(e.code, ERR_BUSY);
-    probe_close(probe);
+    burst_close(probe);
     struct sink *sink = open_sink(0, most, &first);
     assert_non_null(sink);
-    assert_null(open_probe(0, most, NS_PER_S, &second));
+    assert_null(open_burst(0, most, NS_PER_S, &second));
     assert_int_equal(e.code, ERR_BUSY);
     struct sink *newer = open_sink(0, most, &second); // its sender has given the other one up
     assert_non_null(newer);
@@ -222,14 +222,14 @@ static void one_at_a_time(void **arg) {
 static void bounds(void **arg) {
     (void)arg;
     struct end end;
-    assert_null(open_probe(0, 0, NS_PER_S, &end));
-    assert_null(open_probe(0, LIMIT_PROBE_BYTES + 1, NS_PER_S, &end));
-    assert_null(open_probe(0, most, 0, &end));
-    assert_null(open_probe(0, most, (LIMIT_PROBE_SECONDS + 1) * NS_PER_S, &end));
+    assert_null(open_burst(0, 0, NS_PER_S, &end));
+    assert_null(open_burst(0, LIMIT_PROBE_BYTES + 1, NS_PER_S, &end));
+    assert_null(open_burst(0, most, 0, &end));
+    assert_null(open_burst(0, most, (LIMIT_PROBE_SECONDS + 1) * NS_PER_S, &end));
     assert_null(open_sink(0, LIMIT_PROBE_BYTES + 1, &end));
     assert_int_equal(e.code, ERR_INVALID);
-    struct probe_spec nowhere = {.number = number, .node = "0123", .bytes = most, .ns = NS_PER_S};
-    assert_null(probe_open(side[0].t, &nowhere, on_done, &end, &e));
+    struct burst_spec nowhere = {.number = number, .node = "0123", .bytes = most, .ns = NS_PER_S};
+    assert_null(burst_open(side[0].t, &nowhere, on_done, &end, &e));
     assert_int_equal(e.code, ERR_UNREACHABLE);
 }
 
@@ -237,7 +237,7 @@ static void peer_goes(void **arg) {
     (void)arg;
     struct end sent, came;
     struct sink *sink = open_sink(1, LIMIT_PROBE_BYTES, &came);
-    struct probe *probe = open_probe(0, LIMIT_PROBE_BYTES, 9 * NS_PER_S, &sent);
+    struct burst *probe = open_burst(0, LIMIT_PROBE_BYTES, 9 * NS_PER_S, &sent);
     assert_true(sink && probe);
     RUN_UNTIL(side[1].accepted);
     transfers_drop(side[1].t, side[0].id);
@@ -245,7 +245,7 @@ static void peer_goes(void **arg) {
     assert_true(sent.failed && came.failed);
     assert_int_equal(sent.why.code, ERR_UNREACHABLE);
     assert_int_equal(came.why.code, ERR_UNREACHABLE);
-    probe_close(probe);
+    burst_close(probe);
     sink_close(sink);
 }
 
@@ -265,7 +265,7 @@ static void *say_all(void *arg) {
     uint8_t head[KVFRAME_BYTES], byte;
     SSL *ssl = arg;
     int fd = datalink_dial("127.0.0.1", side[1].port, &stop, &why);
-    int rc = fd < 0 || tls_connect(ssl, fd, &why) || tls_read(ssl, &byte, 1, &why);
+    int rc = fd < 0 || tls_connect(ssl, fd, clock_mono_ns() + 20 * NS_PER_S, &why) || tls_read(ssl, &byte, 1, &why);
     for (int i = 0; i < hostile.n && !rc; i++) {
         struct kvframe f = hostile.frames[i];
         size_t n = f.length <= sizeof payload ? f.length : sizeof payload;
@@ -310,7 +310,7 @@ static void endless_and_strange(void **arg) {
     says(other);
     for (int i = 0; i < 40; i++) says(frame_of(LIMIT_KV_PROBE)); // ten times what was agreed on
     hostile_runs();
-    struct probe_figures f;
+    struct burst_figures f;
     sink_figures(sink, &f);
     assert_int_equal(f.total, 4 * LIMIT_KV_PROBE);
     sink_await(sink, 5 * LIMIT_KV_PROBE); // a lie: no harm but to itself
@@ -323,9 +323,9 @@ static void endless_and_strange(void **arg) {
 static void another_peers_number(void **arg) {
     (void)arg;
     struct end came;
-    struct probe_spec s = spec_of(1, most, NS_PER_S); // of node 1, but node 0 sends
+    struct burst_spec s = spec_of(1, most, NS_PER_S); // of node 1, but node 0 sends
     struct sink *sink = sink_open(side[1].t, &s, on_done, memset(&came, 0, sizeof came), &e);
-    struct probe_figures f;
+    struct burst_figures f;
     assert_non_null(sink);
     says(frame_of(LIMIT_KV_PROBE));
     hostile_runs();
@@ -358,7 +358,7 @@ static void broken_heads(void **arg) {
         struct end came;
         struct sink *sink = open_sink(1, LIMIT_PROBE_BYTES, &came);
         struct kvframe f = frame_of(LIMIT_KV_PROBE + 1);
-        struct probe_figures figures;
+        struct burst_figures figures;
         switch (what) {
         case 0: break;
         case 1: f.length = UINT32_MAX; break;

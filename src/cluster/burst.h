@@ -7,18 +7,18 @@
 
 #include "cluster/transfer.h"
 
-struct probe;
+struct burst;
 struct sink;
 
-struct probe_figures {
+struct burst_figures {
     uint64_t total;     // bytes sent, or that have arrived
     uint64_t bytes, ns; // sink: those after the beginning, and the time in which they arrived; 0 = too few came
     uint64_t cpu_ns;    // of the threads of the connections, for `total`
 };
 // At most once. why: it failed, and the figures are of no use; else NULL.
-typedef void (*probe_done)(void *arg, const struct probe_figures *f, const struct err *why);
+typedef void (*burst_done)(void *arg, const struct burst_figures *f, const struct err *why);
 
-struct probe_spec {
+struct burst_spec {
     uint64_t number; // below 2^53, unguessable
     char node[NODE_ID];
     uint64_t bytes; // most of them: of what is sent, or admitted; at most LIMIT_PROBE_BYTES
@@ -26,20 +26,20 @@ struct probe_spec {
 };
 
 // Done when the last byte is in the socket. ERR_BUSY: streams or another probe are under way there; ERR_UNREACHABLE.
-struct probe *probe_open(struct transfers *t, const struct probe_spec *spec, probe_done done, void *arg,
+struct burst *burst_open(struct transfers *t, const struct burst_spec *spec, burst_done done, void *arg,
                          struct err *e) MUST_USE;
-void probe_close(struct probe *p); // no callback any more; the handle is gone. NULL is fine
+void burst_close(struct burst *p); // no callback any more; the handle is gone. NULL is fine
 
 // ERR_BUSY as above; a sink that is open for the same peer already gives way.
-struct sink *sink_open(struct transfers *t, const struct probe_spec *spec, probe_done done, void *arg,
+struct sink *sink_open(struct transfers *t, const struct burst_spec *spec, burst_done done, void *arg,
                        struct err *e) MUST_USE;
 // The sender has sent `total` bytes: `done` comes when they are there.
 void sink_await(struct sink *s, uint64_t total);
-void sink_figures(struct sink *s, struct probe_figures *out);
-void sink_close(struct sink *s); // as probe_close
+void sink_figures(struct sink *s, struct burst_figures *out);
+void sink_close(struct sink *s); // as burst_close
 
 // Whether KV streams lead there or come from there.
 bool transfers_busy(struct transfers *t, const char *node);
-// How fast streams went there while they were limited by the way and the two ends, not by who computes: bytes and time
-// since the last call. False where there is nothing new that says anything.
+// How fast streams went there while the way was what they waited for: bytes and time since the last call. False where
+// there is nothing new that says anything.
 bool transfers_pace(struct transfers *t, const char *node, uint64_t *bytes, uint64_t *ns);

@@ -2,9 +2,13 @@
 #include "cluster/transfer_internal.h"
 
 #include "base/clock.h"
+#include "cluster/datalink.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+enum { AHEAD_MS = 20, AHEAD_BYTES = 128 << 10 };
 
 // ---------------------------------------------------------------- who else is there
 static bool is_busy_held(const struct transfers *t, const char *node) {
@@ -22,21 +26,21 @@ bool transfers_busy(struct transfers *t, const char *node) {
     return busy;
 }
 
-int probe_check_held(const struct transfers *t, const struct probe_spec *s, struct err *e) {
+int burst_check_held(const struct transfers *t, const struct burst_spec *s, struct err *e) {
     if (!memchr(s->node, 0, sizeof s->node) || !s->bytes || s->bytes > LIMIT_PROBE_BYTES || !s->ns ||
         s->ns > LIMIT_PROBE_SECONDS * NS_PER_S)
         return err_set(e, ERR_INVALID, "a link is measured for at most %u s", LIMIT_PROBE_SECONDS);
     if (is_busy_held(t, s->node))
         return err_set(e, ERR_BUSY, "KV rows of running jobs use the link now: try again once they are through");
-    for (const struct probe *p = t->probes; p; p = p->next)
+    for (const struct burst *p = t->bursts; p; p = p->next)
         if (p->link && !strcmp(p->spec.node, s->node))
             return err_set(e, ERR_BUSY, "the link is being measured just now: try again later");
     return 0;
 }
 
 // ---------------------------------------------------------------- life
-static struct probe *make(struct transfers *t, const struct probe_spec *spec, probe_done done, void *arg) {
-    struct probe *p = calloc(1, sizeof *p);
+static struct burst *make(struct transfers *t, const struct burst_spec *spec, burst_done done, void *arg) {
+    struct burst *p = calloc(1, sizeof *p);
     uint8_t *payload = malloc(LIMIT_KV_PROBE);
     if (!p || !payload) {
         free(p);
@@ -50,27 +54,27 @@ static struct probe *make(struct transfers *t, const struct probe_spec *spec, pr
         z ^= z << 17;
         payload[i] = (uint8_t)(z >> 32);
     }
-    *p = (struct probe){.t = t, .spec = *spec, .done = done, .arg = arg, .payload = payload};
+    *p = (struct burst){.t = t, .spec = *spec, .done = done, .arg = arg, .payload = payload};
     return p;
 }
 
-struct probe *probe_open(struct transfers *t, const struct probe_spec *spec, probe_done done, void *arg,
+struct burst *burst_open(struct transfers *t, const struct burst_spec *spec, burst_done done, void *arg,
                          struct err *e) {
     struct link like;
     pthread_mutex_lock(&t->lock);
-    int rc = probe_check_held(t, spec, e);
+    int rc = burst_check_held(t, spec, e);
     if (!rc && sink_is_from_held(t, spec->node))
         rc = err_set(e, ERR_BUSY, "the other side is measuring the link just now: try again later");
     pthread_mutex_unlock(&t->lock);
     if (rc || outlet_find(t, spec->node, &like, e)) return NULL;
-    struct probe *p = make(t, spec, done, arg);
+    struct burst *p = make(t, spec, done, arg);
     if (!p) {
         err_set(e, ERR_INTERNAL, "out of memory");
         return NULL;
     }
     pthread_mutex_lock(&t->lock);
-    p->next = t->probes;
-    t->probes = p;
+    p->next = t->bursts;
+    t->bursts = p;
     struct link *l = p->link = outlet_get_held(t, &like, e);
     if (l) {
         l->flows++;
@@ -78,18 +82,18 @@ struct probe *probe_open(struct transfers *t, const struct probe_spec *spec, pro
     }
     pthread_mutex_unlock(&t->lock);
     if (l) return p; // it may be over already
-    probe_free(p);
+    burst_free(p);
     return NULL;
 }
 
-static void leave_held(struct probe *p) {
+static void leave_held(struct burst *p) {
     if (!p->link) return;
     outlet_left_held(p->link);
     p->link = NULL;
     transfers_wake_held(p->t);
 }
 
-void probe_close(struct probe *p) {
+void burst_close(struct burst *p) {
     if (!p) return;
     pthread_mutex_lock(&p->t->lock);
     p->closed = true;
@@ -98,8 +102,8 @@ void probe_close(struct probe *p) {
     pthread_mutex_unlock(&p->t->lock);
 }
 
-void probe_free(struct probe *p) {
-    struct probe **at = &p->t->probes;
+void burst_free(struct burst *p) {
+    struct burst **at = &p->t->bursts;
     pthread_mutex_lock(&p->t->lock);
     while (*at != p) at = &(*at)->next;
     *at = p->next;
@@ -109,31 +113,25 @@ void probe_free(struct probe *p) {
 }
 
 // ---------------------------------------------------------------- its end
-static void fail_held(struct probe *p, const struct err *why) {
+static void fail_held(struct burst *p, const struct err *why) {
     if (!p->link) return;
     p->failed = true;
     p->why = *why;
     leave_held(p);
 }
 
-void probe_break_held(struct link *l, const struct err *why) {
-    for (struct probe *p = l->t->probes; p; p = p->next)
+void burst_break_held(struct link *l, const struct err *why) {
+    for (struct burst *p = l->t->bursts; p; p = p->next)
         if (p->link == l) fail_held(p, why);
 }
 
-void probe_yield_held(struct transfers *t, const char *node) {
+void burst_yield_held(struct transfers *t, const char *node) {
     static const struct err why = {.code = ERR_BUSY, .msg = "KV rows of a job came, and the measurement gave way"};
-    for (struct probe *p = t->probes; p; p = p->next)
+    for (struct burst *p = t->bursts; p; p = p->next)
         if (p->link && !strcmp(p->spec.node, node)) fail_held(p, &why);
 }
 
-bool probe_is_to_held(const struct transfers *t, const char *node) {
-    for (const struct probe *p = t->probes; p; p = p->next)
-        if (p->link && !strcmp(p->spec.node, node)) return true;
-    return false;
-}
-
-void probe_settle(struct probe *p) {
+void burst_settle(struct burst *p) {
     pthread_mutex_lock(&p->t->lock);
     bool over = !p->link && !p->writers, news = over && !p->closed && !p->told;
     p->told |= news;
@@ -142,18 +140,18 @@ void probe_settle(struct probe *p) {
     pthread_mutex_lock(&p->t->lock);
     over = p->closed && !p->writers;
     pthread_mutex_unlock(&p->t->lock);
-    if (over) probe_free(p);
+    if (over) burst_free(p);
 }
 
 // ---------------------------------------------------------------- on the wires
-static struct probe *of_link_held(const struct link *l) {
-    struct probe *p = l->t->probes;
+static struct burst *of_link_held(const struct link *l) {
+    struct burst *p = l->t->bursts;
     while (p && p->link != l) p = p->next;
     return p;
 }
 
-struct probe *probe_take_held(struct link *l) {
-    struct probe *p = of_link_held(l);
+struct burst *burst_take_held(struct link *l) {
+    struct burst *p = of_link_held(l);
     if (!p) return NULL;
     uint64_t now = clock_mono_ns();
     if (!p->begun_ns) p->begun_ns = now;
@@ -166,9 +164,30 @@ struct probe *probe_take_held(struct link *l) {
     return p;
 }
 
-int probe_send(struct wire *w, struct probe *p, struct err *e) {
+// No more may wait in the sockets than leaves them soon: rows of a job that comes now would stand behind it.
+static bool is_ahead_held(const struct burst *p) {
+    uint64_t unsent = pace_unsent_held(p->link), written = p->figures.total;
+    uint64_t since = clock_mono_ns() - p->begun_ns, span = AHEAD_MS * NS_PER_MS;
+    uint64_t left = written > unsent ? written - unsent : 0;
+    uint64_t soon = (uint64_t)((double)left * (double)span / (double)(since > span ? since : span));
+    return since < p->spec.ns && unsent > (soon > AHEAD_BYTES ? soon : AHEAD_BYTES);
+}
+
+static void keep_pace(struct burst *p, const struct wire *w) {
+    const struct timespec nap = {.tv_nsec = NS_PER_MS / 2};
+    bool ahead = true;
+    while (ahead && !datalink_hung_up(w->fd)) {
+        pthread_mutex_lock(&p->t->lock);
+        ahead = p->link && is_ahead_held(p);
+        pthread_mutex_unlock(&p->t->lock);
+        if (ahead) nanosleep(&nap, NULL);
+    }
+}
+
+int burst_send(struct wire *w, struct burst *p, struct err *e) {
     struct transfers *t = p->t;
     struct kvframe f = {.type = KVFRAME_PROBE, .stream = p->spec.number, .length = LIMIT_KV_PROBE};
+    keep_pace(p, w);
     uint64_t before = clock_cpu_ns();
     int rc = outlet_write(w, &f, p->payload, e);
     uint64_t cpu_ns = clock_cpu_ns() - before;
