@@ -24,7 +24,7 @@ struct setting {
     const char *help;        // one line
 };
 
-enum { SETTING_SIZE = 256, SETTING_COUNT = 20 };
+enum { SETTING_SIZE = 256, SETTING_COUNT = 24 };
 
 struct settings {
     // daemon
@@ -35,6 +35,7 @@ struct settings {
     char cluster[SETTING_SIZE];   // HOST:PORT for other nodes, used by members only; "" or "off" = none may connect
     char name[SETTING_SIZE];      // of this node; "" = the host's
     char peers[SETTING_SIZE];     // HOST:PORT, separated by commas: where members may be, beside the roster's word
+    char discovery[SETTING_SIZE]; // on|off: multicast DNS
     // worker; 0 or -1 = choose from the machine and the model
     long ctx;                                  // tokens one sequence may hold; 0 = the model's, as far as memory allows
     long kv_cells;                             // tokens of all sequences together; 0 = from memory

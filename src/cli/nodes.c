@@ -1,6 +1,7 @@
-// nebulus nodes: the members of this node's cluster, as this node sees them.
+// nebulus nodes: the members of this node's cluster, as this node sees them, and who else is on the network.
 #include "base/json.h"
 #include "base/text.h"
+#include "cli/discovered.h"
 #include "cli/table.h"
 #include "cli/term.h"
 #include "cli/view.h"
@@ -121,6 +122,7 @@ static int print_nodes(const json_t *answer, struct err *e) {
     json_t *nodes = NULL;
     struct table t;
     if (!json_is_object(cluster)) {
+        if (discovered_print(answer, e)) return -1;
         const char *trouble = json_string_value(json_object_get(answer, "trouble"));
         return err_set(
             e, ERR_NOT_FOUND, "%s",
@@ -134,7 +136,7 @@ static int print_nodes(const json_t *answer, struct err *e) {
     for (size_t i = 0; i < json_array_size(nodes) && !rc; i++) rc = print_row(&t, json_array_get(nodes, i), e);
     if (!rc) table_print(&t);
     table_free(&t);
-    return rc ? -1 : print_reasons(nodes, e);
+    return rc || print_reasons(nodes, e) || discovered_print(answer, e) ? -1 : 0;
 }
 
 static int run(struct invocation *in) { return view_run(in, "/nebulus/v1/nodes", print_nodes); }
@@ -143,7 +145,7 @@ const struct command command_nodes = {
     .name = "nodes",
     .group = "Cluster",
     .arguments = "",
-    .summary = "List the cluster's nodes, and which can be reached",
+    .summary = "List the cluster's nodes, which can be reached, and others on the network",
     .options = json_option,
     .n_options = COUNT_OF(json_option),
     .settings = SETTINGS_API,

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { START_MS = 20000, STOP_MS = 15000, STOP_POLL_MS = 20, FIXED_ARGS = 8, PORT_TEXT = 16 };
+enum { START_MS = 20000, STOP_MS = 15000, STOP_POLL_MS = 20, FIXED_ARGS = 9, PORT_TEXT = 16 };
 
 struct command_line {
     char self[PATH_SIZE];
@@ -25,8 +25,8 @@ struct command_line {
 };
 
 static int make_command_line(struct command_line *c, const struct settings *s, struct err *e) {
-    static const char *const fixed[] = {"serve",   "--ready-fd=3",      "--with-parent",
-                                        "--quiet", "--api=127.0.0.1:0", "--model="};
+    static const char *const fixed[] = {"serve",    "--ready-fd=3",   "--with-parent", "--quiet", "--api=127.0.0.1:0",
+                                        "--model=", "--discovery=off"};
     size_t n = 0;
     if (path_self(c->self, e)) return -1;
     c->argv[n++] = c->self;

@@ -159,7 +159,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg) {
     membership_keep(c);
     cluster_try_listen(c);
     gossip_models(c);
-    locate_static(c);
+    locate_members(c);
 }
 
 static void on_parting(evutil_socket_t fd, short what, void *arg) {

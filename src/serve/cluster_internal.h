@@ -33,8 +33,10 @@ struct cluster {
     long port;
     char name[ROSTER_NAME]; // from the settings or the host; the roster's word counts for a member
     char statics[LIMIT_STATIC_PEERS][ROSTER_ADDRESS];
-    size_t n_statics, next_static;
-    struct reach *looking; // who answers at statics[next_static]
+    size_t n_statics, next_static, next_candidate;
+    bool discovered_next;  // whose turn it is: a static address, or one that was discovered
+    struct reach *looking; // who answers at looking_at
+    char looking_at[ROSTER_ADDRESS];
 
     int lock; // descriptor; -1 = not this daemon's
     struct identity identity;
@@ -112,4 +114,4 @@ void leave_end(struct cluster *c);
 int locate_settings(struct cluster *c, const struct settings *s, struct err *e) MUST_USE;
 // HOST:PORTs under which other machines may reach this node; at least one. Returns how many.
 size_t locate_own(const struct cluster *c, char out[][ROSTER_ADDRESS], size_t max);
-void locate_static(struct cluster *c); // one step of finding out who answers at the static addresses
+void locate_members(struct cluster *c); // one step of finding out who answers at static and discovered addresses

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "serve/cluster.h"
+#include "serve/discovery.h"
 #include "serve/dispatch.h"
 #include "serve/links.h"
 #include "serve/routes.h"
@@ -51,6 +52,8 @@ static void close_all(struct daemon *d) {
     if (d->serve.models) dispatch_end(&d->serve);
     models_free(d->serve.models);
     d->serve.models = NULL;
+    discovery_free(d->serve.discovery);
+    d->serve.discovery = NULL;
     links_free(d->serve.links);
     d->serve.links = NULL;
     cluster_free(d->serve.cluster);
@@ -168,6 +171,13 @@ static int preload(struct serve *s, struct err *e) {
     return model ? 0 : -1;
 }
 
+// Not being found is no reason not to serve.
+static void open_discovery(struct serve *s) {
+    struct err why = {.code = ERR_NONE};
+    s->discovery = discovery_new(s, &why);
+    if (why.code) log_warn("other nodes are not discovered: %s", why.msg);
+}
+
 static int open_all(struct daemon *d, const struct daemon_options *o, const struct paths *p, struct err *e) {
     struct serve *s = &d->serve;
     if (store_init(&s->store, p, e) || !(s->models = models_new(s->base, &s->settings, &s->store, e)) ||
@@ -176,6 +186,7 @@ static int open_all(struct daemon *d, const struct daemon_options *o, const stru
         listen_on(s, e) || preload(s, e))
         return -1;
     dispatch_init(s);
+    open_discovery(s);
     return 0;
 }
 

@@ -1,7 +1,8 @@
-// Addresses: where this node listens, how others reach it, and who is at the static ones.
+// Addresses: where this node listens, how others reach it, and where the others may be.
 #include "base/address.h"
 #include "base/log.h"
 #include "serve/cluster_internal.h"
+#include "serve/discovery.h"
 
 #include <arpa/inet.h>
 #include <event2/bufferevent_ssl.h>
@@ -109,7 +110,7 @@ size_t locate_own(const struct cluster *c, char out[][ROSTER_ADDRESS], size_t ma
     return n;
 }
 
-// ---------------------------------------------------------------- static addresses
+// ---------------------------------------------------------------- where members that are down may be
 static bool all_up(const struct cluster *c) {
     for (const struct peer *p = peers_next(c->peers, NULL); p; p = peers_next(c->peers, p))
         if (!p->up) return false;
@@ -119,14 +120,13 @@ static bool all_up(const struct cluster *c) {
 // Its key tells who it is. Nothing is said on this connection.
 static void on_reached(void *arg, struct bufferevent *bev, const uint8_t *shown, const struct err *why) {
     struct cluster *c = arg;
-    const char *address = c->statics[c->next_static];
+    const char *address = c->looking_at;
     uint8_t pin[TLS_PIN];
     struct err e;
     (void)shown; // no key is expected
     c->looking = NULL;
-    c->next_static = (c->next_static + 1) % c->n_statics;
     if (!bev) {
-        log_debug("nobody is at the static address %s: %s", address, why->msg);
+        log_debug("no member is at %s: %s", address, why->msg);
         return;
     }
     tls_peer_pin(bufferevent_openssl_get_ssl(bev), pin);
@@ -134,15 +134,30 @@ static void on_reached(void *arg, struct bufferevent *bev, const uint8_t *shown,
     const struct peer *p = c->roster ? peers_of_pin(c->peers, pin) : NULL;
     if (!p || p->up || !strcmp(p->address, address)) return;
     const struct peer known = *p;
-    log_info("node '%s' is at the static address %s", known.name, address);
+    log_info("node '%s' is at %s", known.name, address);
     if (peers_add(c->peers, known.id, known.name, known.pin, address, &e)) log_warn("%s: %s", address, e.msg);
 }
 
-void locate_static(struct cluster *c) {
+static bool next_static(struct cluster *c) {
+    if (!c->n_statics) return false;
+    snprintf(c->looking_at, sizeof c->looking_at, "%s", c->statics[c->next_static++ % c->n_statics]);
+    return true;
+}
+
+static bool next_discovered(struct cluster *c) {
+    if (discovery_candidate(c->s->discovery, c->next_candidate++, c->looking_at)) return true;
+    c->next_candidate = 1;
+    return discovery_candidate(c->s->discovery, 0, c->looking_at);
+}
+
+// In turn, so that strangers who claim to be members cannot keep static addresses from being tried.
+void locate_members(struct cluster *c) {
     struct err why;
-    if (!c->n_statics || c->looking || all_up(c)) return;
-    const struct reach_to to = {
-        .address = c->statics[c->next_static], .tls = c->tls, .use = TLS_PAIR, .each_ms = CLUSTER_REACH_MS};
+    if (c->looking || all_up(c)) return;
+    c->discovered_next = !c->discovered_next;
+    bool found = c->discovered_next ? next_discovered(c) || next_static(c) : next_static(c) || next_discovered(c);
+    if (!found) return;
+    const struct reach_to to = {.address = c->looking_at, .tls = c->tls, .use = TLS_PAIR, .each_ms = CLUSTER_REACH_MS};
     c->looking = reach_start(c->s->base, &to, on_reached, c, &why);
-    if (!c->looking) c->next_static = (c->next_static + 1) % c->n_statics;
+    if (!c->looking) log_debug("%s cannot be tried: %s", c->looking_at, why.msg);
 }

@@ -6,6 +6,7 @@
 #include "serve/metrics.h"
 #include "serve/models.h"
 
+struct discovery;
 struct links;
 struct traces;
 
@@ -16,6 +17,7 @@ struct serve {
     struct store store;
     struct models *models; // lives longer than http: questions are answered to the end
     struct cluster *cluster;
+    struct discovery *discovery; // NULL: it is off
     struct links *links;
     struct metrics metrics;
     struct traces *traces;

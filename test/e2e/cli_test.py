@@ -26,7 +26,8 @@ import time
 NEBULUS, MAKER = (os.path.abspath(a) for a in sys.argv[1:3])
 SCRATCH = tempfile.mkdtemp(prefix="cli_test.", dir=os.path.abspath(sys.argv[3] if len(sys.argv) > 3 else "."))
 HOME = os.path.join(SCRATCH, "home")
-ENV = {"PATH": os.environ.get("PATH", ""), "NEBULUS_HOME": HOME, "TERM": "xterm", "LANG": "C.UTF-8", "TZ": "UTC"}
+ENV = {"PATH": os.environ.get("PATH", ""), "NEBULUS_HOME": HOME, "TERM": "xterm", "LANG": "C.UTF-8", "TZ": "UTC",
+       "NEBULUS_DISCOVERY": "off"}
 for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LD_LIBRARY_PATH"):
     if name in os.environ:
         ENV[name] = os.environ[name]

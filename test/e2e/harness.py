@@ -175,6 +175,7 @@ class Daemon(Server):
     def __init__(self, binary, home, model=None, wait=True, **settings):
         os.makedirs(home, exist_ok=True)
         port = settings.pop("port", None) or free_port()
+        settings.setdefault("discovery", "off")  # tests do not talk to the machine's network
         arguments = [binary, "serve", "--api", f"127.0.0.1:{port}"]
         if model:
             arguments += ["--model", model]

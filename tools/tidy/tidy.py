@@ -29,10 +29,11 @@ ROOMS = {
     "engine": ("base",),
     "worker": ("engine", "base"),
     "trust": ("base",),
+    "discover": ("base",),
     "cluster": ("engine", "net", "base"),
-    "serve": ("cluster", "trust", "plan", "engine", "net", "base"),
-    "cli": ("serve", "cluster", "trust", "plan", "engine", "net", "base"),
-    "main": ("cli", "serve", "cluster", "trust", "plan", "engine", "net", "base", "worker"),
+    "serve": ("cluster", "trust", "plan", "discover", "engine", "net", "base"),
+    "cli": ("serve", "cluster", "trust", "plan", "discover", "engine", "net", "base"),
+    "main": ("cli", "serve", "cluster", "trust", "plan", "discover", "engine", "net", "base", "worker"),
 }
 LLAMA_HEADERS = re.compile(r"^(llama|gguf|ggml(-[a-z]+)*)\.h$")
 BANNED = re.compile(r"\b(str(n?cpy|cat|tok)|v?sprintf|gets|alloca|atoi|atol|system|popen|tmpnam|mktemp|rand)\s*\(")

@@ -1,0 +1,235 @@
+// What others say: instances of the service, and where they are.
+#include "discover/mdns_internal.h"
+
+#include <string.h>
+
+enum { TTL_LEAST_S = 5, GOODBYE_MS = 1000 }; // shorter lives would have us ask without end
+
+uint64_t life_end(const struct life *life) {
+    return life->ttl_ms ? life->heard_ns + life->ttl_ms * NS_PER_MS : MDNS_NEVER;
+}
+
+static void end_soon(struct life *life, uint64_t now) {
+    if (life_end(life) <= now + GOODBYE_MS * NS_PER_MS || !life->ttl_ms) return;
+    *life = (struct life){.heard_ns = now, .ttl_ms = GOODBYE_MS, .asked = PERCENTS};
+}
+
+// `first` of PERCENTS is when it is asked for again.
+static void hear(struct mdns *m, struct life *life, uint32_t ttl, unsigned family, unsigned first, uint64_t now) {
+    bool just = life->ttl_ms && now - life->heard_ns < NS_PER_S;
+    if (!ttl) {
+        end_soon(life, now);
+        return;
+    }
+    if (ttl > MDNS_TTL_MOST_S) ttl = MDNS_TTL_MOST_S;
+    if (ttl < TTL_LEAST_S) ttl = TTL_LEAST_S;
+    // what comes over both families is asked for over one
+    unsigned families = just && life->families == MDNS_FOUR ? MDNS_FOUR : family;
+    *life = (struct life){.heard_ns = now,
+                          .ttl_ms = ttl * 1000,
+                          .families = (uint8_t)families,
+                          .asked = (uint8_t)first,
+                          .jitter = (uint8_t)(m->io.random(m->io.arg) % 21)};
+}
+
+// ---------------------------------------------------------------- instances
+static struct heard *find(const struct mdns *m, unsigned link, const struct dns_name *name) {
+    for (size_t i = 0; i < MDNS_SERVICES; i++) {
+        const struct heard *h = &m->heard[i];
+        if (h->used && h->link == link && dns_name_same(&h->name, name)) return (struct heard *)(uintptr_t)h;
+    }
+    return NULL;
+}
+
+bool heard_has(const struct mdns *m, unsigned link, const struct dns_name *instance) {
+    const struct heard *h = find(m, link, instance);
+    return h && h->ptr.ttl_ms;
+}
+
+static bool is_over(const struct heard *h) { return !h->ptr.ttl_ms && !h->srv.ttl_ms && !h->txt.ttl_ms; }
+
+// A free place, or that of the one that is gone for longest.
+static struct heard *spare(struct mdns *m) {
+    struct heard *best = NULL;
+    for (size_t i = 0; i < MDNS_SERVICES; i++) {
+        struct heard *h = &m->heard[i];
+        if (!h->used) return h;
+        if (is_over(h) && (!best || h->since_ns < best->since_ns)) best = h;
+    }
+    if (!best) m->counts.refused++;
+    return best;
+}
+
+static struct heard *find_or_make(struct mdns *m, unsigned link, const struct dns_name *name, uint32_t ttl,
+                                  uint64_t now) {
+    struct heard *h = find(m, link, name);
+    if (h || !ttl || !(h = spare(m))) return h;
+    *h = (struct heard){.used = true, .link = link, .name = *name};
+    h->want_ns = now + mdns_between(m, 20, 120); // the rest may come by itself
+    return h;
+}
+
+static bool is_own(const struct mdns *m, const struct dns_name *instance) {
+    return m->publishing && dns_name_same(instance, &m->instance);
+}
+
+static void hear_service(struct mdns *m, unsigned link, unsigned family, const struct dns_record *rr, uint64_t now) {
+    const struct dns_name *name = rr->type == DNS_PTR ? &rr->target : &rr->name;
+    bool listed = rr->type != DNS_PTR || dns_name_same(&rr->name, &m->type);
+    if (!listed || !dns_name_is_child(name, &m->type) || is_own(m, name)) return;
+    struct heard *h = find_or_make(m, link, name, rr->ttl, now);
+    if (!h) return;
+    if (rr->type == DNS_PTR)
+        hear(m, &h->ptr, rr->ttl, family, 0, now);
+    else if (rr->type == DNS_SRV) {
+        hear(m, &h->srv, rr->ttl, family, 1, now);
+        h->host = rr->target;
+        h->port = rr->port;
+    } else if (rr->len) {
+        hear(m, &h->txt, rr->ttl, family, 1, now);
+        memcpy(h->text, rr->data, rr->len);
+        h->text_len = rr->len;
+    }
+}
+
+// ---------------------------------------------------------------- hosts
+static bool is_wanted_host(const struct mdns *m, unsigned link, const struct dns_name *host) {
+    for (size_t i = 0; i < MDNS_SERVICES; i++) {
+        const struct heard *h = &m->heard[i];
+        if (h->used && h->link == link && h->srv.ttl_ms && dns_name_same(&h->host, host)) return true;
+    }
+    return false;
+}
+
+static struct heard_host *host_place(struct mdns *m, unsigned link, const struct dns_record *rr, unsigned family) {
+    struct heard_host *spare = NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < MDNS_HOSTS; i++) {
+        struct heard_host *a = &m->hosts[i];
+        if (!a->life.ttl_ms) {
+            if (!spare) spare = a;
+            continue;
+        }
+        if (a->link != link || !dns_name_same(&a->host, &rr->name)) continue;
+        n++;
+        if (a->address.family == family && !memcmp(a->address.ip, rr->data, rr->len)) return a;
+    }
+    if (!rr->ttl) return NULL;
+    if (n >= MDNS_ADDRESSES) spare = NULL;
+    if (!spare) m->counts.refused++;
+    return spare;
+}
+
+static void flush_others(struct mdns *m, unsigned link, const struct dns_record *rr, unsigned family, uint64_t now) {
+    for (size_t i = 0; i < MDNS_HOSTS; i++) {
+        struct heard_host *a = &m->hosts[i];
+        if (a->life.ttl_ms && a->link == link && a->address.family == family && now - a->life.heard_ns >= NS_PER_S &&
+            dns_name_same(&a->host, &rr->name))
+            end_soon(&a->life, now);
+    }
+}
+
+static void hear_host(struct mdns *m, unsigned link, unsigned over, const struct dns_record *rr, uint64_t now) {
+    unsigned family = rr->type == DNS_A ? MDNS_FOUR : MDNS_SIX;
+    if (!is_wanted_host(m, link, &rr->name)) return;
+    struct heard_host *a = host_place(m, link, rr, family);
+    if (a) {
+        if (!a->life.ttl_ms)
+            *a = (struct heard_host){.link = link, .host = rr->name, .address.family = (uint8_t)family};
+        memcpy(a->address.ip, rr->data, rr->len);
+        hear(m, &a->life, rr->ttl, over, 1, now);
+    }
+    if (rr->flush) flush_others(m, link, rr, family, now);
+}
+
+void heard_response(struct mdns *m, struct link *l, unsigned family, struct dns_reader *r, uint64_t now) {
+    struct dns_record rr;
+    for (int hosts = 0; hosts < 2; hosts++) { // addresses count once it is known whose they are
+        dns_rewind(r);
+        while (dns_next_record(r, &rr)) {
+            bool address = rr.type == DNS_A || rr.type == DNS_AAAA;
+            if (rr.class != DNS_IN || rr.section == DNS_AUTHORITY || address != hosts) continue;
+            if (address)
+                hear_host(m, l->number, family, &rr, now);
+            else if (rr.type == DNS_PTR || rr.type == DNS_SRV || rr.type == DNS_TXT)
+                hear_service(m, l->number, family, &rr, now);
+        }
+    }
+    heard_run(m, now);
+}
+
+// ---------------------------------------------------------------- time
+static uint64_t expire(struct life *life, uint64_t now) {
+    if (life_end(life) <= now) life->ttl_ms = 0;
+    return life_end(life);
+}
+
+static uint64_t run_one(struct heard *h, uint64_t now) {
+    uint64_t due = mdns_earlier(expire(&h->ptr, now), mdns_earlier(expire(&h->srv, now), expire(&h->txt, now)));
+    bool there = h->ptr.ttl_ms && h->srv.ttl_ms;
+    if (there != h->there) h->since_ns = now;
+    h->there = there;
+    if (!is_over(h)) return due;
+    uint64_t forget = h->since_ns + MDNS_GONE_S * NS_PER_S;
+    if (h->since_ns && forget > now) return forget;
+    h->used = false;
+    return MDNS_NEVER;
+}
+
+uint64_t heard_run(struct mdns *m, uint64_t now) {
+    uint64_t due = MDNS_NEVER;
+    for (size_t i = 0; i < MDNS_HOSTS; i++) due = mdns_earlier(due, expire(&m->hosts[i].life, now));
+    for (size_t i = 0; i < MDNS_SERVICES; i++)
+        if (m->heard[i].used) due = mdns_earlier(due, run_one(&m->heard[i], now));
+    return due;
+}
+
+void heard_unlink(struct mdns *m, unsigned link, uint64_t now) {
+    for (size_t i = 0; i < MDNS_HOSTS; i++)
+        if (m->hosts[i].link == link) m->hosts[i].life.ttl_ms = 0;
+    for (size_t i = 0; i < MDNS_SERVICES; i++) {
+        struct heard *h = &m->heard[i];
+        if (h->used && h->link == link) h->ptr.ttl_ms = h->srv.ttl_ms = h->txt.ttl_ms = 0;
+    }
+    heard_run(m, now);
+}
+
+// ---------------------------------------------------------------- the list
+static void add_places(const struct mdns *m, const struct heard *h, struct mdns_node *out) {
+    for (size_t i = 0; i < MDNS_HOSTS && out->n_places < MDNS_ADDRESSES; i++) {
+        const struct heard_host *a = &m->hosts[i];
+        if (a->life.ttl_ms && a->link == h->link && dns_name_same(&a->host, &h->host))
+            out->places[out->n_places++] = (struct mdns_place){.link = h->link, .address = a->address};
+    }
+}
+
+static void show(const struct heard *h, struct mdns_node *out) {
+    size_t n = h->name.wire[0];
+    *out = (struct mdns_node){.port = h->port, .gone = !h->there, .since_ns = h->since_ns};
+    for (size_t i = 0; i < n; i++) out->label[i] = h->name.wire[1 + i] ? (char)h->name.wire[1 + i] : ' ';
+    about_read(&out->about, h->text, h->text_len);
+}
+
+// Whether another entry, of another interface, stands for this node: one that is there before one that is gone.
+static bool is_told_elsewhere(const struct mdns *m, const struct heard *h) {
+    for (size_t i = 0; i < MDNS_SERVICES; i++) {
+        const struct heard *other = &m->heard[i];
+        if (other == h || !other->used || !other->since_ns || !dns_name_same(&other->name, &h->name)) continue;
+        if (other->there != h->there ? other->there : other < h) return true;
+    }
+    return false;
+}
+
+size_t mdns_nodes(const struct mdns *m, struct mdns_node *out, size_t max) {
+    size_t n = 0;
+    for (size_t i = 0; i < MDNS_SERVICES && n < max; i++) {
+        const struct heard *h = &m->heard[i];
+        if (!h->used || !h->since_ns || is_told_elsewhere(m, h)) continue;
+        show(h, &out[n]);
+        for (size_t k = 0; k < MDNS_SERVICES; k++)
+            if (m->heard[k].used && m->heard[k].there && dns_name_same(&m->heard[k].name, &h->name))
+                add_places(m, &m->heard[k], &out[n]);
+        n++;
+    }
+    return n;
+}

@@ -1,0 +1,627 @@
+// Nodes on a fake network with a fake clock: what one sends the others of its link hear half a millisecond later, and
+// it itself, too, as with real sockets.
+#include "base/clock.h"
+#include "discover/mdns.h"
+#include "discover/mdns_internal.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { NODES = 6, FLYING = 256, LINK = 3, LOG = 4096 };
+#define DELAY (NS_PER_MS / 2)
+
+struct flying {
+    uint64_t at_ns;
+    int from;
+    unsigned family;
+    size_t n;
+    uint8_t data[DNS_SEND];
+};
+struct told { // a record that was sent to the group as an answer
+    uint64_t ns;
+    int from;
+    unsigned family;
+    bool probe; // after a probe, so that it may come sooner
+    struct dns_record rr;
+};
+
+static struct world {
+    uint64_t now_ns, random;
+    struct node {
+        struct world *w;
+        int number;
+        struct mdns *mdns;
+        bool deaf; // killed, or unplugged
+    } nodes[NODES];
+    struct flying flying[FLYING];
+    size_t n_flying;
+    unsigned lost_percent;
+    uint64_t packets, probe_ns;
+    // to one asker, the newest
+    uint8_t single[DNS_SEND];
+    size_t n_single, singles;
+    struct told told[LOG];
+    size_t n_told;
+} world;
+
+static uint32_t on_random(void *arg) {
+    (void)arg;
+    world.random = world.random * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(world.random >> 33);
+}
+
+static void note_told(int from, unsigned families, const void *data, size_t n) {
+    struct dns_reader r;
+    struct dns_record rr;
+    assert_int_equal(dns_read(&r, data, n), 0); // what is sent is well-formed
+    if (!(r.flags & DNS_RESPONSE) && r.counts[DNS_AUTHORITY]) world.probe_ns = world.now_ns;
+    if (!(r.flags & DNS_RESPONSE)) return;
+    while (dns_next_record(&r, &rr))
+        if (rr.section == DNS_ANSWER && rr.ttl)
+            world.told[world.n_told++ % LOG] = (struct told){.ns = world.now_ns,
+                                                             .from = from,
+                                                             .family = families,
+                                                             .probe = world.probe_ns + NS_PER_S > world.now_ns,
+                                                             .rr = rr};
+}
+
+static void on_send(void *arg, unsigned link, unsigned families, const struct mdns_from *to, const void *data,
+                    size_t n) {
+    const struct node *node = arg;
+    assert_int_equal(link, LINK);
+    assert_true(n <= DNS_SEND);
+    if (node->deaf) return;
+    if (to) {
+        memcpy(world.single, data, n);
+        world.n_single = n;
+        world.singles++;
+        return;
+    }
+    note_told(node->number, families, data, n);
+    for (unsigned family = MDNS_FOUR; family <= MDNS_SIX; family++) {
+        if (!(families & family)) continue;
+        world.packets++;
+        assert_true(world.n_flying < FLYING);
+        struct flying *f = &world.flying[world.n_flying++];
+        *f = (struct flying){.at_ns = world.now_ns + DELAY, .from = node->number, .family = family, .n = n};
+        memcpy(f->data, data, n);
+    }
+}
+
+static struct mdns_from from_node(int number, unsigned family) {
+    struct mdns_from from = {.port = 5353, .address = {.family = (uint8_t)family}};
+    from.address.ip[0] = family == MDNS_FOUR ? 10 : 0xFE;
+    from.address.ip[family == MDNS_FOUR ? 3 : 15] = (uint8_t)(number + 1);
+    return from;
+}
+
+static void deliver(const struct flying *f) {
+    const struct mdns_from from = from_node(f->from, f->family);
+    for (int i = 0; i < NODES; i++) {
+        struct node *node = &world.nodes[i];
+        bool lost = i != f->from && on_random(NULL) % 100 < world.lost_percent;
+        if (node->mdns && !node->deaf && !lost) mdns_receive(node->mdns, LINK, &from, f->data, f->n, world.now_ns);
+    }
+}
+
+// Lets time pass, event by event.
+static void pass_ms(uint64_t ms) {
+    uint64_t end = world.now_ns + ms * NS_PER_MS;
+    for (;;) {
+        uint64_t next = end;
+        for (int i = 0; i < NODES; i++) {
+            if (!world.nodes[i].mdns || world.nodes[i].deaf) continue;
+            uint64_t due = mdns_run(world.nodes[i].mdns, world.now_ns);
+            assert_true(due > world.now_ns); // what was due is done
+            if (due < next) next = due;
+        }
+        for (size_t i = 0; i < world.n_flying; i++)
+            if (world.flying[i].at_ns < next) next = world.flying[i].at_ns;
+        if (next >= end) break;
+        world.now_ns = next;
+        for (size_t i = 0; i < world.n_flying; i++) {
+            if (world.flying[i].at_ns > world.now_ns) continue;
+            const struct flying f = world.flying[i];
+            world.flying[i--] = world.flying[--world.n_flying];
+            deliver(&f);
+        }
+    }
+    world.now_ns = end;
+}
+
+static void pass(uint64_t seconds) { pass_ms(seconds * 1000); }
+
+static void set_addresses(int i, int last) {
+    const struct mdns_address own[] = {
+        {.family = MDNS_FOUR, .prefix = 24, .ip = {10, 0, 0, (uint8_t)last}},
+        {.family = MDNS_SIX, .prefix = 64, .ip = {0xFE, 0x80, [15] = (uint8_t)last}},
+    };
+    mdns_link(world.nodes[i].mdns, LINK, own, 2, 2, world.now_ns);
+}
+
+static struct mdns *start(int i, const char *name) {
+    struct about about;
+    struct node *node = &world.nodes[i];
+    const struct mdns_io io = {.send = on_send, .random = on_random, .arg = node};
+    *node = (struct node){.w = &world, .number = i, .mdns = mdns_new(&io)};
+    assert_non_null(node->mdns);
+    memset(&about, 0, sizeof about);
+    snprintf(about.name, sizeof about.name, "%s", name);
+    snprintf(about.version, sizeof about.version, "1.%d", i);
+    set_addresses(i, i + 1);
+    mdns_publish(node->mdns, &about, (uint16_t)(7000 + i), world.now_ns);
+    return node->mdns;
+}
+
+static int begin(void **state) {
+    (void)state;
+    memset(&world, 0, sizeof world);
+    world.now_ns = 1000 * NS_PER_S;
+    world.random = 42;
+    return 0;
+}
+
+static int end(void **state) {
+    (void)state;
+    for (int i = 0; i < NODES; i++) free(world.nodes[i].mdns);
+    return 0;
+}
+
+static struct mdns_node seen[MDNS_SERVICES];
+
+// What node i knows of the instance; NULL: nothing.
+static const struct mdns_node *see(int i, const char *label) {
+    size_t n = mdns_nodes(world.nodes[i].mdns, seen, MDNS_SERVICES);
+    for (size_t k = 0; k < n; k++)
+        if (!strcmp(seen[k].label, label)) return &seen[k];
+    return NULL;
+}
+
+static bool is_there(int i, const char *label) {
+    const struct mdns_node *n = see(i, label);
+    return n && !n->gone;
+}
+
+static struct mdns_counts count(int i) {
+    struct mdns_counts c;
+    mdns_count(world.nodes[i].mdns, &c);
+    return c;
+}
+
+// ---------------------------------------------------------------- coming and going
+static void test_two_find_each_other(void **state) {
+    (void)state;
+    start(0, "prime");
+    pass(10);
+    start(1, "edge");
+    pass(3);
+    assert_true(is_there(0, "edge"));
+    assert_true(is_there(1, "prime"));
+    const struct mdns_node *n = see(1, "prime");
+    assert_string_equal(n->about.name, "prime");
+    assert_string_equal(n->about.version, "1.0");
+    assert_int_equal(n->port, 7000);
+    assert_int_equal(n->n_places, 2);
+    assert_int_equal(n->places[0].link, LINK);
+    assert_null(see(0, "prime")); // not itself
+    assert_true(count(0).claimed);
+}
+
+static void test_goodbye(void **state) {
+    (void)state;
+    start(0, "prime");
+    start(1, "edge");
+    pass(5);
+    mdns_goodbye(world.nodes[1].mdns, world.now_ns);
+    world.nodes[1].deaf = true;
+    pass(2);
+    const struct mdns_node *n = see(0, "edge");
+    assert_non_null(n);
+    assert_true(n->gone);
+    assert_int_equal(n->n_places, 0);
+    pass(MDNS_GONE_S);
+    assert_null(see(0, "edge"));
+}
+
+static void test_killed_at_any_moment(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < 20; i++) {
+        end(state);
+        begin(state);
+        world.random = i;
+        start(0, "prime");
+        start(1, "edge");
+        pass_ms(30000 + 1013 * i);
+        assert_true(is_there(0, "edge"));
+        world.nodes[1].deaf = true;
+        pass(25);
+        assert_false(is_there(0, "edge"));
+    }
+}
+
+static void start_all(void) {
+    char name[] = "node-0";
+    for (int i = 0; i < NODES; i++, name[5]++) {
+        start(i, name);
+        pass_ms(1700);
+    }
+}
+
+static void assert_all_see_all(void) {
+    char name[] = "node-0";
+    for (int k = 0; k < NODES; k++, name[5]++)
+        for (int i = 0; i < NODES; i++)
+            if (i != k && !is_there(i, name)) fail_msg("node %d does not see %s", i, name);
+}
+
+static void test_many_stay_and_cost_little(void **state) {
+    (void)state;
+    start_all();
+    pass(60);
+    uint64_t before = world.packets;
+    for (int i = 0; i < 60; i++) {
+        pass(10);
+        assert_all_see_all();
+    }
+    uint64_t per_minute = (world.packets - before) / 10;
+    if (per_minute > 4 * (NODES + 1)) fail_msg("%u packets a minute", (unsigned)per_minute);
+}
+
+static void test_losses(void **state) {
+    (void)state;
+    world.lost_percent = 10;
+    start_all();
+    pass(30);
+    for (int i = 0; i < 30; i++) {
+        pass(10);
+        assert_all_see_all();
+    }
+}
+
+// RFC 6762, section 6: but for answers to probes, no record twice in a second.
+static void test_no_record_twice_in_a_second(void **state) {
+    (void)state;
+    start_all();
+    set_addresses(1, 99);
+    pass(300);
+    assert_true(world.n_told > 100 && world.n_told <= LOG);
+    for (size_t i = 0; i < world.n_told; i++)
+        for (size_t k = i + 1; k < world.n_told && world.told[k].ns - world.told[i].ns < NS_PER_S; k++) {
+            const struct told *a = &world.told[i], *b = &world.told[k];
+            if (a->from == b->from && a->family & b->family && !b->probe && dns_same_data(&a->rr, &b->rr) &&
+                dns_name_same(&a->rr.name, &b->rr.name))
+                fail_msg("node %d: type %d after %u ms", a->from, a->rr.type, (unsigned)((b->ns - a->ns) / NS_PER_MS));
+        }
+}
+
+static void test_unplugged_and_back(void **state) {
+    (void)state;
+    start(0, "prime");
+    start(1, "edge");
+    pass(300);
+    world.nodes[1].deaf = true;
+    pass(3600);
+    assert_false(is_there(0, "edge"));
+    world.nodes[1].deaf = false;
+    pass(MDNS_ASK_MOST_S + 5); // neither noticed anything: the questions of one find the other
+    assert_true(is_there(0, "edge") && is_there(1, "prime"));
+    world.nodes[1].deaf = true;
+    pass(3600);
+    world.nodes[1].deaf = false;
+    mdns_wake(world.nodes[1].mdns, world.now_ns);
+    pass(3);
+    assert_true(is_there(0, "edge") && is_there(1, "prime"));
+}
+
+static void test_interface_goes(void **state) {
+    (void)state;
+    start(0, "prime");
+    start(1, "edge");
+    pass(5);
+    mdns_unlink(world.nodes[0].mdns, LINK, world.now_ns);
+    assert_true(see(0, "edge")->gone);
+    pass(1);
+    set_addresses(0, 1);
+    pass(4);
+    assert_true(is_there(0, "edge"));
+}
+
+static void test_other_address_and_port(void **state) {
+    static const uint8_t there[] = {10, 0, 0, 77};
+    (void)state;
+    start(0, "prime");
+    struct mdns *edge = start(1, "edge");
+    pass(10);
+    set_addresses(1, 77);
+    pass(3);
+    const struct mdns_node *n = see(0, "edge");
+    assert_int_equal(n->n_places, 2);
+    for (size_t i = 0; i < 2; i++)
+        if (n->places[i].address.family == MDNS_FOUR) assert_memory_equal(n->places[i].address.ip, there, 4);
+    struct about about = edge->about;
+    about_add_model(&about, "llama");
+    mdns_publish(edge, &about, 8000, world.now_ns);
+    pass(3);
+    n = see(0, "edge");
+    assert_int_equal(n->port, 8000);
+    assert_string_equal(n->about.models, "llama");
+    assert_string_equal(count(1).label, "edge"); // its own old words are no conflict
+}
+
+// ---------------------------------------------------------------- names
+static void test_second_of_a_name(void **state) {
+    (void)state;
+    start(0, "node");
+    pass(10);
+    start(1, "node");
+    pass(5);
+    assert_string_equal(count(0).label, "node");
+    assert_string_equal(count(1).label, "node (2)");
+    assert_true(is_there(0, "node (2)") && is_there(1, "node"));
+    assert_string_equal(see(0, "node (2)")->about.name, "node");
+    start(2, "node");
+    pass(5);
+    assert_string_equal(count(2).label, "node (3)");
+}
+
+static void test_two_at_the_same_time(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < 30; i++) {
+        end(state);
+        begin(state);
+        world.random = i;
+        start(0, "node");
+        start(1, "node");
+        pass(6);
+        assert_true(count(0).claimed && count(1).claimed);
+        if (!strcmp(count(0).label, count(1).label)) fail_msg("seed %u: both are %s", i, count(0).label);
+        assert_true(is_there(0, count(1).label) && is_there(1, count(0).label));
+    }
+}
+
+static void send_to(int i, struct dns_writer *w) {
+    const struct mdns_from from = from_node(90, MDNS_FOUR);
+    mdns_receive(world.nodes[i].mdns, LINK, &from, w->data, w->n, world.now_ns);
+}
+
+static struct dns_record service(const char *label, const char *host, uint16_t port) {
+    struct dns_record rr = {.type = DNS_SRV, .class = DNS_IN, .flush = true, .ttl = 120, .port = port};
+    assert_int_equal(dns_name_make(&rr.name, label, "_nebulus", "_tcp", "local", (char *)NULL), 0);
+    assert_int_equal(dns_name_make(&rr.target, host, "local", (char *)NULL), 0);
+    return rr;
+}
+
+static void say(int i, const struct dns_record *rr) {
+    struct dns_writer w;
+    dns_write(&w, 0, DNS_RESPONSE | DNS_AUTHORITATIVE);
+    assert_int_equal(dns_add_record(&w, DNS_ANSWER, rr), 0);
+    send_to(i, &w);
+}
+
+// One forged answer costs a probe; one to each probe costs the name, ever slower.
+static void test_conflicts(void **state) {
+    (void)state;
+    const struct dns_record evil = service("prime", "evil", 1);
+    start(0, "prime");
+    pass(10);
+    say(0, &evil);
+    assert_false(count(0).claimed);
+    pass(5);
+    assert_true(count(0).claimed);
+    assert_string_equal(count(0).label, "prime");
+    say(0, &evil);
+    say(0, &evil);
+    pass(5);
+    assert_string_equal(count(0).label, "prime (2)");
+    uint64_t before = world.packets;
+    for (int i = 0; i < 600; i++) {
+        const struct dns_record each = service(count(0).label, "evil", 1);
+        say(0, &each);
+        pass_ms(100);
+    }
+    assert_true(world.packets - before < 200); // a minute
+    pass(10);
+    assert_true(count(0).claimed);
+}
+
+// ---------------------------------------------------------------- answers
+static struct dns_question question(enum dns_type type, const struct dns_name *name) {
+    return (struct dns_question){.name = *name, .type = type, .class = DNS_IN};
+}
+
+static void ask(int i, const struct dns_question *q, const struct dns_record *known, const struct mdns_from *from) {
+    struct dns_writer w;
+    dns_write(&w, 4711, 0);
+    assert_int_equal(dns_add_question(&w, q), 0);
+    if (known) assert_int_equal(dns_add_record(&w, DNS_ANSWER, known), 0);
+    mdns_receive(world.nodes[i].mdns, LINK, from, w.data, w.n, world.now_ns);
+}
+
+static size_t answers_since(size_t before, enum dns_type type) {
+    size_t n = 0;
+    for (size_t i = before; i < world.n_told; i++) n += world.told[i].rr.type == type;
+    return n;
+}
+
+static void test_known_answers(void **state) {
+    (void)state;
+    const struct mdns *m = start(0, "prime");
+    const struct mdns_from from = from_node(8, MDNS_FOUR);
+    struct dns_question q = question(DNS_PTR, &m->type);
+    struct dns_record known = {.name = m->type, .type = DNS_PTR, .class = DNS_IN, .target = m->instance, .ttl = 20};
+    pass(10);
+    size_t before = world.n_told;
+    ask(0, &q, &known, &from);
+    pass(1);
+    assert_int_equal(world.n_told, before);
+    known.ttl = 9; // less than half of its time
+    ask(0, &q, &known, &from);
+    assert_int_equal(world.n_told, before); // shared ones wait
+    pass(1);
+    assert_int_equal(answers_since(before, DNS_PTR), 1);
+    ask(0, &q, NULL, &from);
+    pass_ms(100);
+    assert_int_equal(answers_since(before, DNS_PTR), 1); // told less than a second ago
+}
+
+static void test_what_there_is_not(void **state) {
+    (void)state;
+    const struct mdns *m = start(0, "prime");
+    const struct mdns_from from = from_node(8, MDNS_FOUR);
+    struct dns_question q = question(DNS_A, &m->instance);
+    pass(10);
+    size_t before = world.n_told;
+    ask(0, &q, NULL, &from);
+    pass_ms(10);
+    assert_int_equal(answers_since(before, DNS_NSEC), 1);
+    q = question(DNS_PTR, &m->host);
+    ask(0, &q, NULL, &from);
+    pass_ms(10);
+    assert_int_equal(answers_since(before, DNS_NSEC), 2);
+    q.name = m->instance;
+    q.name.wire[1] = 'x';
+    ask(0, &q, NULL, &from);
+    pass(1);
+    assert_int_equal(answers_since(before, DNS_NSEC), 2); // another one's
+}
+
+static void test_single_askers(void **state) {
+    struct dns_reader r;
+    struct dns_question back;
+    struct dns_record rr;
+    (void)state;
+    const struct mdns *m = start(0, "prime");
+    struct mdns_from from = from_node(8, MDNS_FOUR);
+    struct dns_question q = question(DNS_SRV, &m->instance);
+    pass(10);
+    from.port = 40000;
+    ask(0, &q, NULL, &from);
+    assert_int_equal(world.singles, 1);
+    assert_int_equal(dns_read(&r, world.single, world.n_single), 0);
+    assert_int_equal(r.id, 4711);
+    assert_true(dns_next_question(&r, &back) && dns_name_same(&back.name, &q.name));
+    assert_true(dns_next_record(&r, &rr));
+    assert_int_equal(rr.ttl, 10);
+    assert_false(rr.flush);
+    for (int i = 0; i < 100; i++) ask(0, &q, NULL, &from);
+    assert_int_equal(world.singles, MDNS_UNICASTS); // in a second
+    pass(3);
+    from.address.ip[1] = 1; // from another network
+    ask(0, &q, NULL, &from);
+    assert_int_equal(world.singles, MDNS_UNICASTS);
+    from = from_node(8, MDNS_FOUR);
+    q.unicast = true;
+    size_t before = world.n_told;
+    ask(0, &q, NULL, &from); // told to all more than TTL/4 ago
+    pass_ms(10);
+    assert_int_equal(answers_since(before, DNS_SRV), 1);
+    assert_int_equal(world.singles, MDNS_UNICASTS);
+    ask(0, &q, NULL, &from);
+    assert_int_equal(world.singles, MDNS_UNICASTS + 1);
+}
+
+// More known answers follow a truncated question: they count.
+static void test_truncated_question(void **state) {
+    struct dns_writer w;
+    (void)state;
+    const struct mdns *m = start(0, "prime");
+    struct dns_question q = question(DNS_PTR, &m->type);
+    struct dns_record known = {.name = m->type, .type = DNS_PTR, .class = DNS_IN, .target = m->instance, .ttl = 20};
+    pass(10);
+    size_t before = world.n_told;
+    dns_write(&w, 0, DNS_TRUNCATED);
+    assert_int_equal(dns_add_question(&w, &q), 0);
+    send_to(0, &w);
+    pass_ms(300);
+    assert_int_equal(world.n_told, before);
+    dns_write(&w, 0, 0);
+    assert_int_equal(dns_add_record(&w, DNS_ANSWER, &known), 0);
+    send_to(0, &w);
+    pass(1);
+    assert_int_equal(world.n_told, before);
+}
+
+// ---------------------------------------------------------------- hostile neighbours
+static void test_flood(void **state) {
+    char label[32];
+    (void)state;
+    start(0, "prime");
+    start(1, "edge");
+    pass(5);
+    for (int i = 0; i < 3 * MDNS_SERVICES; i++) {
+        struct dns_record srv, ptr;
+        snprintf(label, sizeof label, "flood-%d", i);
+        srv = service(label, label, 1);
+        ptr = (struct dns_record){.name = world.nodes[0].mdns->type, .type = DNS_PTR, .class = DNS_IN, .ttl = 1 << 30};
+        ptr.target = srv.name;
+        say(0, &ptr);
+        say(0, &srv);
+        pass_ms(20);
+    }
+    assert_true(is_there(0, "edge"));
+    assert_true(count(0).refused >= MDNS_SERVICES);
+    pass(30);
+    assert_true(is_there(0, "edge") && is_there(1, "prime"));
+    uint64_t before = world.packets;
+    pass(60);
+    assert_true(world.packets - before < 600); // also while all of them are asked after
+    pass(2 * MDNS_TTL_MOST_S);
+    assert_true(is_there(0, "edge") && is_there(1, "prime"));
+    assert_false(is_there(0, "flood-3")); // whatever it claimed its time to be
+}
+
+static void test_noise(void **state) {
+    uint8_t noise[200];
+    const struct mdns_from from = from_node(9, MDNS_SIX);
+    (void)state;
+    start(0, "prime");
+    start(1, "edge");
+    pass(5);
+    for (int i = 0; i < 1000; i++) {
+        for (size_t k = 0; k < sizeof noise; k++) noise[k] = (uint8_t)on_random(NULL);
+        mdns_receive(world.nodes[0].mdns, LINK, &from, noise, on_random(NULL) % sizeof noise, world.now_ns);
+    }
+    assert_true(count(0).malformed > 900);
+    assert_true(is_there(0, "edge"));
+    struct dns_record bye = service("edge", "x", 1);
+    bye.ttl = 0;
+    struct dns_writer w;
+    struct mdns_from elsewhere = from;
+    elsewhere.port = 1024; // answers come from port 5353 alone
+    dns_write(&w, 0, DNS_RESPONSE);
+    assert_int_equal(dns_add_record(&w, DNS_ANSWER, &bye), 0);
+    mdns_receive(world.nodes[0].mdns, LINK, &elsewhere, w.data, w.n, world.now_ns);
+    pass(2);
+    assert_true(is_there(0, "edge"));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(test_two_find_each_other),
+        TEST(test_goodbye),
+        TEST(test_killed_at_any_moment),
+        TEST(test_many_stay_and_cost_little),
+        TEST(test_losses),
+        TEST(test_no_record_twice_in_a_second),
+        TEST(test_unplugged_and_back),
+        TEST(test_interface_goes),
+        TEST(test_other_address_and_port),
+        TEST(test_second_of_a_name),
+        TEST(test_two_at_the_same_time),
+        TEST(test_conflicts),
+        TEST(test_known_answers),
+        TEST(test_what_there_is_not),
+        TEST(test_single_askers),
+        TEST(test_truncated_question),
+        TEST(test_flood),
+        TEST(test_noise),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

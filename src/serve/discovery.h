@@ -1,0 +1,17 @@
+// What the daemon makes of discovery: it tells the network what this node is, lists whom it hears of, and offers the
+// addresses of members that are down to be tried. Nobody is trusted for what is heard: whoever answers at such an
+// address must have the member's key. One per daemon. Threads: the event-loop thread only.
+#pragma once
+
+#include "base/err.h"
+#include "serve/serve.h"
+
+struct discovery;
+struct discovery *discovery_new(struct serve *s, struct err *e) MUST_USE; // NULL without an error: it is turned off
+void discovery_free(struct discovery *d);                                 // before the cluster; NULL is fine
+
+// d may be NULL in these.
+json_t *discovery_nodes_json(const struct discovery *d);  // [{name, instance, state, member, ...}], all shown escaped
+json_t *discovery_status_json(const struct discovery *d); // {state, instance, ...}
+// The i-th address at which a member that is down may be; false: there are no more.
+bool discovery_candidate(const struct discovery *d, size_t i, char out[ROSTER_ADDRESS]);
