@@ -172,11 +172,11 @@ class Server:
 class Daemon(Server):
     """`nebulus serve` with a home of its own. Settings are given as name=value."""
 
-    def __init__(self, binary, home, model=None, wait=True, **settings):
+    def __init__(self, binary, home, model=None, wait=True, words=(), **settings):
         os.makedirs(home, exist_ok=True)
         port = settings.pop("port", None) or free_port()
         settings.setdefault("discovery", "off")  # tests do not talk to the machine's network
-        arguments = [binary, "serve", "--api", f"127.0.0.1:{port}"]
+        arguments = [binary, *words, "serve", "--api", f"127.0.0.1:{port}"]
         if model:
             arguments += ["--model", model]
         for name, value in settings.items():
