@@ -40,10 +40,15 @@ static unsigned take_due(struct life *life, unsigned first, uint64_t now, uint64
 static uint64_t ask_missing(const struct mdns *m, struct heard *h, struct questions *q, uint64_t now) {
     enum { DOUBLINGS = 6 };
     bool located = false;
+    if (!h->ptr.ttl_ms) return MDNS_NEVER;
+    if (h->want_ns > now) return h->complete ? MDNS_NEVER : h->want_ns;
     for (size_t i = 0; i < MDNS_HOSTS && !located && h->srv.ttl_ms; i++)
         located = m->hosts[i].life.ttl_ms && m->hosts[i].link == h->link && dns_name_same(&m->hosts[i].host, &h->host);
-    if (!h->ptr.ttl_ms || (h->srv.ttl_ms && h->txt.ttl_ms && located)) return MDNS_NEVER;
-    if (h->want_ns > now) return h->want_ns;
+    h->complete = h->srv.ttl_ms && h->txt.ttl_ms && located;
+    if (h->complete) {
+        h->want_ns = now + NS_PER_S; // the search above is not for every message that comes in
+        return MDNS_NEVER;
+    }
     if (!h->srv.ttl_ms) ask_for(q, &h->name, DNS_SRV, MDNS_BOTH);
     if (!h->txt.ttl_ms) ask_for(q, &h->name, DNS_TXT, MDNS_BOTH);
     if (h->srv.ttl_ms && !located) {

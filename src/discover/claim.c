@@ -63,9 +63,9 @@ static bool contradicts(const struct mdns *m, const struct link *l, const struct
     if ((!instance && !host) || rr->class != DNS_IN || !rr->ttl || is_own_address(m, rr)) return false;
     bool ours = false; // a type that this node has there, too
     for (enum own k = OWN_SRV; k < OWN_KINDS; k++) {
-        size_t n = own_records(m, l, k, own);
+        size_t n = own_is_of(k, rr->type) ? own_records(m, l, k, own) : 0;
         for (size_t i = 0; i < n; i++) {
-            if (!dns_name_same(&own[i].name, &rr->name) || own[i].type != rr->type) continue;
+            if (!dns_name_same(&own[i].name, &rr->name)) continue;
             if (dns_same_data(&own[i], rr)) return false;
             ours = ours || rr->type != DNS_NSEC;
         }

@@ -118,12 +118,26 @@ void mdns_wake(struct mdns *m, uint64_t now) {
 }
 
 // ---------------------------------------------------------------- what comes in
+// A flood shall not keep the thread from its other work.
+static bool is_too_much(struct link *l, size_t n, uint64_t now) {
+    if (now - l->second_ns >= NS_PER_S) {
+        l->second_ns = now;
+        l->bytes = 0;
+    }
+    l->bytes += n;
+    return l->bytes > MDNS_BYTES_S;
+}
+
 void mdns_receive(struct mdns *m, unsigned number, const struct mdns_from *from, const void *data, size_t n,
                   uint64_t now) {
     struct link *l = mdns_find_link(m, number);
     struct dns_reader r;
     if (!l || m->left || is_echo(m, data, n)) return;
     m->counts.received++;
+    if (is_too_much(l, n, now)) {
+        m->counts.refused++;
+        return;
+    }
     if (dns_read(&r, data, n)) {
         m->counts.malformed++;
         return;

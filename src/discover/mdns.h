@@ -21,9 +21,10 @@ enum {
     MDNS_HOSTS = 512,      // addresses heard
     MDNS_TTL_MOST_S = 120, // what others claim beyond it is not believed
     MDNS_ASK_MOST_S = 60,
-    MDNS_GONE_S = 600,  // how long one that is gone is remembered
-    MDNS_UNICASTS = 10, // answers to single askers in a second, per interface
-    MDNS_LABEL = 48,    // bytes of a name that instances are called by, with the NUL: there is room for " (1234)"
+    MDNS_GONE_S = 600,        // how long one that is gone is remembered
+    MDNS_BYTES_S = 256 << 10, // that are looked at in a second, per interface
+    MDNS_UNICASTS = 10,       // answers to single askers in a second, per interface
+    MDNS_LABEL = 48,          // bytes of a name that instances are called by, with the NUL: there is room for " (1234)"
 };
 #define MDNS_NEVER UINT64_MAX
 
@@ -80,7 +81,7 @@ struct mdns_node {
 // Those that are there, and those that are gone since less than MDNS_GONE_S, one entry for all interfaces: at most max.
 size_t mdns_nodes(const struct mdns *m, struct mdns_node *out, size_t max);
 struct mdns_counts {
-    uint64_t sent, received, malformed, refused; // refused: there was no room
+    uint64_t sent, received, malformed, refused; // refused: no room, or too many at once
     bool claimed;                                // this node's name is its own on every interface
     char label[DNS_LABEL + 1];
 };

@@ -37,6 +37,7 @@ struct heard {
     uint16_t text_len;
     bool there; // was complete once, and is
     uint64_t since_ns;
+    bool complete;    // when it was looked at last
     uint64_t want_ns; // when what is missing is asked for
     uint8_t wanted;   // how often it was
 };
@@ -71,6 +72,8 @@ struct link {
     // questions
     uint64_t ask_ns, pause_ns;
     uint64_t asked_ns[2]; // by anyone, by family
+    uint64_t second_ns;   // begin of the second in which
+    size_t bytes;         // so many bytes came
 };
 
 struct mdns {
@@ -110,6 +113,7 @@ void own_name(struct mdns *m);     // the instance's name, from about and suffix
 void own_new_host(struct mdns *m); // another name of the host, at random
 // The records of a kind on a link, into out (MDNS_ADDRESSES); returns how many.
 size_t own_records(const struct mdns *m, const struct link *l, enum own kind, struct dns_record *out);
+bool own_is_of(enum own kind, unsigned type); // whether records of a kind may be of this type
 unsigned own_asked(const struct mdns *m, const struct link *l, const struct dns_question *q); // which are the answer
 unsigned own_beside(unsigned set); // what is to stand beside these answers (RFC 6763 section 12)
 

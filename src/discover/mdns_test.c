@@ -575,6 +575,26 @@ static void test_flood(void **state) {
     assert_false(is_there(0, "flood-3")); // whatever it claimed its time to be
 }
 
+static void test_too_much_at_once(void **state) {
+    struct dns_writer w;
+    const struct dns_record edge = service("edge", "edge", 1);
+    (void)state;
+    const struct mdns *m = start(0, "prime");
+    pass(5);
+    dns_write(&w, 0, DNS_RESPONSE);
+    struct dns_record ptr = {.name = m->type, .type = DNS_PTR, .class = DNS_IN, .target = edge.name, .ttl = 120};
+    while (!dns_add_record(&w, DNS_ANSWER, &ptr)) {
+    }
+    size_t most = MDNS_BYTES_S / w.n;
+    for (size_t i = 0; i < most + 10; i++) send_to(0, &w);
+    assert_in_range(count(0).refused, 10, 11);
+    pass(2);
+    send_to(0, &w);
+    say(0, &edge);
+    assert_true(is_there(0, "edge"));
+    assert_in_range(count(0).refused, 10, 14); // its own questions of that second came back too late, too
+}
+
 static void test_noise(void **state) {
     uint8_t noise[200];
     const struct mdns_from from = from_node(9, MDNS_SIX);
@@ -621,6 +641,7 @@ int main(void) {
         TEST(test_single_askers),
         TEST(test_truncated_question),
         TEST(test_flood),
+        TEST(test_too_much_at_once),
         TEST(test_noise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

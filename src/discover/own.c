@@ -67,6 +67,13 @@ static size_t others(struct dns_record *out, const struct dns_name *name, unsign
     return 1;
 }
 
+bool own_is_of(enum own kind, unsigned type) {
+    static const enum dns_type types[OWN_KINDS] = {
+        [OWN_ENUM] = DNS_PTR, [OWN_PTR] = DNS_PTR,   [OWN_SRV] = DNS_SRV,         [OWN_TXT] = DNS_TXT,
+        [OWN_A] = DNS_A,      [OWN_AAAA] = DNS_AAAA, [OWN_NO_SERVICE] = DNS_NSEC, [OWN_NO_HOST] = DNS_NSEC};
+    return types[kind] == type;
+}
+
 size_t own_records(const struct mdns *m, const struct link *l, enum own kind, struct dns_record *out) {
     bool four = has(l, MDNS_FOUR), six = has(l, MDNS_SIX);
     switch (kind) {

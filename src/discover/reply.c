@@ -113,7 +113,7 @@ static unsigned known(const struct mdns *m, const struct link *l, struct dns_rea
     while (dns_next_record(r, &have)) {
         if (have.section != DNS_ANSWER || have.ttl < MDNS_TTL_S / 2) continue;
         for (enum own k = 0; k < OWN_KINDS; k++) {
-            size_t n = own_records(m, l, k, own);
+            size_t n = own_is_of(k, have.type) ? own_records(m, l, k, own) : 0;
             for (size_t i = 0; i < n; i++)
                 found[k] += dns_name_same(&own[i].name, &have.name) && dns_same_data(&own[i], &have);
             if (n && found[k] >= n) set |= OWN_SET(k);
