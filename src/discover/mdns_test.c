@@ -350,7 +350,12 @@ static void test_other_address_and_port(void **state) {
     n = see(0, "edge");
     assert_int_equal(n->port, 8000);
     assert_string_equal(n->about.models, "llama");
-    assert_string_equal(count(1).label, "edge"); // its own old words are no conflict
+    mdns_publish(edge, &about, 8001, world.now_ns);
+    mdns_run(edge, world.now_ns);
+    mdns_publish(edge, &about, 8002, world.now_ns); // while its old words are on their way
+    pass_ms(2);
+    assert_true(count(1).claimed); // they are no conflict
+    assert_string_equal(count(1).label, "edge");
 }
 
 // ---------------------------------------------------------------- names
@@ -401,6 +406,33 @@ static void say(int i, const struct dns_record *rr) {
     dns_write(&w, 0, DNS_RESPONSE | DNS_AUTHORITATIVE);
     assert_int_equal(dns_add_record(&w, DNS_ANSWER, rr), 0);
     send_to(i, &w);
+}
+
+// RFC 6762, section 8.2: of two that probe at the same time the one with the lesser data waits for a second.
+static void test_tie_break(void **state) {
+    (void)state;
+    for (int greater = 0; greater < 2; greater++) {
+        struct dns_writer w;
+        end(state);
+        begin(state);
+        struct mdns *m = start(0, "node");
+        struct dns_record rr = service("node", "other", 1);
+        rr.type = DNS_TXT; // ours begins with a length of 9
+        rr.target.len = 0;
+        rr.data[0] = greater ? 10 : 1;
+        rr.len = (uint16_t)(rr.data[0] + 1);
+        const struct dns_question q = {.name = rr.name, .type = DNS_ANY, .class = DNS_IN};
+        while (m->links[0].step < 2) pass_ms(10); // probes sent
+        dns_write(&w, 0, 0);
+        assert_int_equal(dns_add_question(&w, &q), 0);
+        assert_int_equal(dns_add_record(&w, DNS_AUTHORITY, &rr), 0);
+        send_to(0, &w);
+        pass_ms(900);
+        assert_int_equal(count(0).claimed, !greater);
+        pass(2);
+        assert_true(count(0).claimed); // nobody has it
+        assert_string_equal(count(0).label, "node");
+    }
 }
 
 // One forged answer costs a probe; one to each probe costs the name, ever slower.
@@ -557,6 +589,7 @@ static void test_flood(void **state) {
         struct dns_record srv, ptr;
         snprintf(label, sizeof label, "flood-%d", i);
         srv = service(label, label, 1);
+        srv.ttl = 1 << 30;
         ptr = (struct dns_record){.name = world.nodes[0].mdns->type, .type = DNS_PTR, .class = DNS_IN, .ttl = 1 << 30};
         ptr.target = srv.name;
         say(0, &ptr);
@@ -573,6 +606,20 @@ static void test_flood(void **state) {
     pass(2 * MDNS_TTL_MOST_S);
     assert_true(is_there(0, "edge") && is_there(1, "prime"));
     assert_false(is_there(0, "flood-3")); // whatever it claimed its time to be
+}
+
+static void test_many_addresses(void **state) {
+    (void)state;
+    start(0, "prime");
+    pass(5);
+    const struct dns_record edge = service("edge", "edge", 1);
+    struct dns_record a = {.name = edge.target, .type = DNS_A, .class = DNS_IN, .ttl = 120, .len = 4};
+    say(0, &edge);
+    for (uint8_t i = 0; i < 20; i++) {
+        a.data[3] = i;
+        say(0, &a);
+    }
+    assert_int_equal(count(0).refused, 20 - MDNS_ADDRESSES);
 }
 
 static void test_too_much_at_once(void **state) {
@@ -641,6 +688,8 @@ int main(void) {
         TEST(test_single_askers),
         TEST(test_truncated_question),
         TEST(test_flood),
+        TEST(test_tie_break),
+        TEST(test_many_addresses),
         TEST(test_too_much_at_once),
         TEST(test_noise),
     };
