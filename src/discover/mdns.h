@@ -17,7 +17,7 @@ enum {
     MDNS_TTL_S = 20,
     MDNS_LINKS = 16,       // interfaces
     MDNS_ADDRESSES = 8,    // of this node on one interface; of another node
-    MDNS_SERVICES = 128,   // instances heard, per interface; then others are not taken up
+    MDNS_SERVICES = 128,   // instances heard, on all interfaces; beyond, no others
     MDNS_HOSTS = 512,      // addresses heard
     MDNS_TTL_MOST_S = 120, // what others claim beyond it is not believed
     MDNS_ASK_MOST_S = 60,
