@@ -6,6 +6,7 @@
 #include "serve/discovery.h"
 #include "serve/dispatch.h"
 #include "serve/links.h"
+#include "serve/profiles.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
 
@@ -58,6 +59,8 @@ static void close_all(struct daemon *d) {
     d->serve.links = NULL;
     cluster_free(d->serve.cluster);
     d->serve.cluster = NULL;
+    profiles_free(d->serve.profiles);
+    d->serve.profiles = NULL;
     for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
         if (*events[i]) event_free(*events[i]); // from now on a signal ends the process
         *events[i] = NULL;
@@ -181,7 +184,7 @@ static void open_discovery(struct serve *s) {
 static int open_all(struct daemon *d, const struct daemon_options *o, const struct paths *p, struct err *e) {
     struct serve *s = &d->serve;
     if (store_init(&s->store, p, e) || !(s->models = models_new(s->base, &s->settings, &s->store, e)) ||
-        !(s->cluster = cluster_new(s, p, e)) || !(s->links = links_new(s, e)) ||
+        !(s->profiles = profiles_new(s, e)) || !(s->cluster = cluster_new(s, p, e)) || !(s->links = links_new(s, e)) ||
         !(s->http = http_server_new(s->base, routes_handle, s, e)) || make_events(d, o->exit_with_parent, e) ||
         listen_on(s, e) || preload(s, e))
         return -1;

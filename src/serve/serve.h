@@ -8,6 +8,7 @@
 
 struct discovery;
 struct links;
+struct profiles;
 struct traces;
 
 struct serve {
@@ -21,6 +22,7 @@ struct serve {
     struct links *links;
     struct metrics metrics;
     struct traces *traces;
+    struct profiles *profiles;
     TAILQ_HEAD(, course) courses;  // of the jobs that this daemon took
     TAILQ_HEAD(, site) sites;      // of this node's models
     TAILQ_HEAD(, remote) remotes;  // of jobs that this daemon took, on other nodes

@@ -5,6 +5,7 @@
 #include "serve/links.h"
 #include "serve/node.h"
 #include "serve/place_ops.h"
+#include "serve/profiles.h"
 #include "serve/sitemsg.h"
 #include "serve/wire.h"
 
@@ -19,8 +20,11 @@ struct site {
     struct place place;
     struct serve *s;
     struct model *model;
-    uint64_t id;                    // of the engine's request; 0 = it has ended
-    char contract[65], weights[65]; // what the model's must be, or ""
+    uint64_t id;                     // of the engine's request; 0 = it has ended
+    char contract[65], weights[65];  // what the model's must be, or ""
+    int32_t prompt, cached, written; // tokens; 0 = not begun, or nothing yet
+    int64_t number;                  // model->requests when it came
+    bool alone;                      // no other request was there then, and it computes all of its rows itself
     // rows that come in
     char from[NODE_ID]; // "" = none
     uint64_t stream_in;
@@ -113,6 +117,7 @@ static void on_installed(void *arg, int32_t upto, int32_t slot) {
 // Waits for rows of positions from `first` on.
 static int expect(struct site *site, const struct worker_info *info, int32_t first, struct err *e) {
     static const struct inflow_events events = {on_unit, on_inflow_failed};
+    site->alone = false;
     struct inflow_spec spec = {.stream = site->stream_in,
                                .shape = info->kv,
                                .first = first,
@@ -169,6 +174,7 @@ static int site_stream(struct place *p, const struct place_target *to, struct er
     if (check_moves(site, &status.info, e)) return -1;
     snprintf(spec.to, sizeof spec.to, "%s", to->node);
     place_cut(p);
+    site->alone = false;
     site->out = outflow_open(cluster_transfers(site->s->cluster), &spec, &events, site, e);
     site->stream_out = to->stream;
     if (!site->out) return -1;
@@ -214,6 +220,8 @@ static void on_begin(void *arg, const struct gen_begin *b) {
     struct err why;
     engine_get_status(site->model->engine, &status);
     const struct worker_info *info = &status.info;
+    site->prompt = b->prompt_tokens;
+    site->cached = b->cached_tokens;
     if (check_model(site, info, &why)) {
         fail(site, &why);
         return;
@@ -241,11 +249,13 @@ static void learn_speed(struct site *site) {
 static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t id) {
     struct site *site = arg;
     if (site->to_read) learn_speed(site);
+    site->written = tokens;
     site->place.ev.text(site->place.arg, text, len, tokens, id);
 }
 
 static void on_paused(void *arg, int32_t tokens, int32_t past) {
     struct site *site = arg;
+    site->alone = false;
     site->place.ev.paused(site->place.arg, tokens, past);
 }
 
@@ -253,6 +263,7 @@ static void on_end(void *arg, const struct gen_result *r) {
     struct site *site = arg;
     site->id = 0;
     close_streams(site);
+    if (site->alone && site->number == site->model->requests) profiles_job(site->s->profiles, site->model, r);
     site->place.ev.ended(site->place.arg, r);
 }
 
@@ -286,6 +297,18 @@ static void site_drop(struct place *p) {
     free(site);
 }
 
+void site_load(const struct serve *s, const struct model *m, double *queued, double *context) {
+    const struct site *site;
+    *queued = *context = 0;
+    TAILQ_FOREACH(site, &s->sites, next) {
+        if (site->model != m || !site->id) continue;
+        if (site->written)
+            *context += site->prompt + site->written;
+        else
+            *queued += site->prompt - site->cached;
+    }
+}
+
 struct place *site_open(struct serve *s, const struct place_spec *spec, const struct place_events *ev, void *arg,
                         struct err *e) {
     static const struct place_ops ops = {site_start, site_stream, site_pause, site_cut, site_drop};
@@ -308,7 +331,9 @@ struct place *site_open(struct serve *s, const struct place_spec *spec, const st
         free(site);
         return NULL;
     }
-    model->requests++;
+    site->number = ++model->requests;
+    engine_get_status(model->engine, &status);
+    site->alone = status.requests == 1 && !spec->gen->hold;
     TAILQ_INSERT_TAIL(&s->sites, site, next);
     return &site->place;
 }

@@ -7,6 +7,9 @@
 struct place *site_open(struct serve *s, const struct place_spec *spec, const struct place_events *ev, void *arg,
                         struct err *e) MUST_USE;
 
+// What this model has to do: prompt tokens that wait or are being read, KV rows of the sequences that generate.
+void site_load(const struct serve *s, const struct model *m, double *queued, double *context);
+
 // The receiver of a stream has installed units: its sender on this node may begin as many more. Unknown streams are
 // fine.
 void site_credit(struct serve *s, uint64_t stream, int32_t units);
