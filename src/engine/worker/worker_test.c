@@ -162,7 +162,8 @@ struct talk {
     struct answer answers[MOST];
     struct worker_info info;
     struct worker_stats stats;
-    int reports;
+    int reports, pulses;
+    struct worker_pulse pulse;
     struct err why; // of "failed"
 };
 
@@ -264,7 +265,10 @@ static void on_message(struct talk *t, const json_t *msg) {
         a->ends++;
         snprintf(a->error, sizeof a->error, "%s", err_name(why.code));
         snprintf(a->msg, sizeof a->msg, "%.255s", why.msg);
-    } else if (strcmp(type, "paused") && strcmp(type, "pulse")) {
+    } else if (!strcmp(type, "pulse")) {
+        assert_int_equal(pulse_decode(msg, &t->pulse, &e), 0);
+        t->pulses++;
+    } else if (strcmp(type, "paused")) {
         assert_string_equal(type, "stats");
         assert_int_equal(stats_decode(msg, &t->stats, &e), 0);
         t->reports++;
@@ -685,12 +689,14 @@ static void test_kept_by_several(void **state) {
     r.hold = true;
     assert_int_equal(channel_send(&t.channel, gen_encode(41, &r)), 0);
     gen_request_free(&r);
-    while (!t.answers[41].begun) {
+    while (!t.answers[41].begun || t.pulses < 2) { // while it is held there is nothing to compute, but somebody waits
+        if (!t.answers[41].begun) t.pulses = 0;
         json_t *msg = next(&t);
         on_message(&t, msg);
         json_decref(msg);
     }
     assert_in_range(t.answers[41].told, 210, 219);
+    assert_int_equal(t.pulse.control_ms + t.pulse.compute_ms, 0);
     cancel(&t, 41);
     wait_for_ends(&t, 41, 1);
     assert_int_equal(cached_of(&t, 49, 220), t.answers[41].told); // it was not lost
