@@ -51,6 +51,8 @@ const struct setting settings_table[] = {
     NUMBER(chunk, "512", 16, 8192, "most tokens of one step"),
     NUMBER(keep, "12", 0, 1000, "keep ended conversations: K/V rows of so many % of the weights (0: none)"),
     NUMBER(step_ms, "1000", 1, 60000, "longest step while other sequences decode, in milliseconds"),
+    TEXT(emulate, "", "DEVICE[:SCALE][@MODEL]",
+         "take as long as a device of the catalogue times SCALE would (below 1: faster)"),
 };
 const size_t settings_count = sizeof settings_table / sizeof *settings_table;
 _Static_assert(sizeof settings_table / sizeof *settings_table <= SETTING_COUNT, "raise SETTING_COUNT");

@@ -24,7 +24,7 @@ struct setting {
     const char *help;        // one line
 };
 
-enum { SETTING_SIZE = 256, SETTING_COUNT = 24 };
+enum { SETTING_SIZE = 256, SETTING_COUNT = 25 };
 
 struct settings {
     // daemon
@@ -49,6 +49,7 @@ struct settings {
     long chunk;                                // tokens of one prefill chunk (ubatch)
     long keep;                                 // rows of ended sequences that are kept, see engine/worker/keep.h
     long step_ms;                              // longest step while other sequences decode; prefill chunks shrink to it
+    char emulate[SETTING_SIZE];                // DEVICE[:SCALE][@MODEL], see plan/emulation.h; "" = no pacing
     enum setting_origin origin[SETTING_COUNT]; // by index in settings_table
 };
 

@@ -13,12 +13,12 @@ struct row {
     const char *name, *state;
     double progress, idle_s;
     int64_t restarts, ctx, bytes, cells_used, cells_total, running, waiting, tokens;
-    const char *why, *travels;
+    const char *why, *travels, *emulated;
 };
 
 static int read_row(const json_t *model, struct row *r, struct err *e) {
     json_t *info = NULL, *stats = NULL, *error = NULL;
-    *r = (struct row){.name = "?", .state = "?", .why = "", .travels = ""};
+    *r = (struct row){.name = "?", .state = "?", .why = "", .travels = "", .emulated = ""};
     if (json_get_string(model, "name", &r->name, e) || json_get_string(model, "state", &r->state, e) ||
         json_get_real(model, "progress", 0, 1, &r->progress, e) ||
         json_get_real(model, "idle_s", 0, 1e12, &r->idle_s, e) ||
@@ -27,7 +27,8 @@ static int read_row(const json_t *model, struct row *r, struct err *e) {
         json_get_object(model, "error", &error, e))
         return -1;
     if (info && (json_get_int(info, "ctx", 0, INT64_MAX, &r->ctx, e) ||
-                 json_get_int(info, "model_bytes", 0, INT64_MAX, &r->bytes, e)))
+                 json_get_int(info, "model_bytes", 0, INT64_MAX, &r->bytes, e) ||
+                 json_get_string(info, "emulated", &r->emulated, e)))
         return -1;
     if (error && json_get_string(error, "message", &r->why, e)) return -1;
     if (!stats) return 0;
@@ -77,6 +78,7 @@ int model_table_print(const json_t *status, struct err *e) {
     for (i = 0; i < json_array_size(models); i++) {
         if (read_row(json_array_get(models, i), &r, e)) goto out;
         if (r.why[0]) term_notice("%s: %s", r.name, r.why);
+        if (r.emulated[0]) term_notice("%s: its times are those of %s, emulated", r.name, r.emulated);
         if (r.travels[0] && strncmp(r.travels, BY_ROWS, strlen(BY_ROWS)) != 0)
             term_notice("%s: what it remembers travels to other nodes %s", r.name, r.travels);
     }

@@ -1,5 +1,6 @@
 #include "cli/plan_what.h"
 #include "base/json.h"
+#include "plan/file_shape.h"
 #include "serve/store.h"
 
 #include <stdio.h>
@@ -18,9 +19,8 @@ static int read_counts(const json_t *info, const char *const *names, int64_t *co
 }
 
 // What a worker said about a file; all of it is the file's own claim.
-static int shape_of_file(struct plan_shape *s, const json_t *info, struct err *e) {
-    int64_t all = 0, bytes = 0, layers = 0, embd = 0, heads = 0, experts = 0, used = 0, in_experts = 0, table = 0;
-    int64_t window = 0, key = 0, value = 0, kv = 0;
+static int shape_of_info(struct plan_shape *s, const char *name, const json_t *info, struct err *e) {
+    struct file_figures f = {.arch = ""};
     const char *const names[] = {"parameters",
                                  "bytes",
                                  "layers",
@@ -34,47 +34,34 @@ static int shape_of_file(struct plan_shape *s, const json_t *info, struct err *e
                                  "key_length",
                                  "value_length",
                                  "kv_values"};
-    int64_t *const out[] = {&all,        &bytes, &layers, &embd, &heads, &experts, &used,
-                            &in_experts, &table, &window, &key,  &value, &kv};
-    const char *arch = "";
-    bool tied = false;
-    if (read_counts(info, names, out, sizeof names / sizeof *names, e) || json_get_string(info, "arch", &arch, e) ||
-        json_get_bool(info, "tied_head", &tied, e))
+    int64_t *const out[] = {&f.parameters,
+                            &f.bytes,
+                            &f.layers,
+                            &f.embd,
+                            &f.heads,
+                            &f.experts,
+                            &f.experts_used,
+                            &f.expert_parameters,
+                            &f.table_parameters,
+                            &f.window,
+                            &f.key_length,
+                            &f.value_length,
+                            &f.kv_values};
+    if (read_counts(info, names, out, sizeof names / sizeof *names, e) || json_get_string(info, "arch", &f.arch, e) ||
+        json_get_bool(info, "tied_head", &f.tied_head, e))
         return -1;
-    if (layers < 1 || layers > INT32_MAX || heads < 1 || heads > INT32_MAX || embd < 1 || embd > INT32_MAX || all < 1 ||
-        kv / layers < 1 || kv / layers > INT32_MAX || key > INT32_MAX || value > INT32_MAX || window > INT32_MAX)
-        return err_set(e, ERR_INVALID,
-                       "nothing can be planned for %s: its architecture '%.40s' keeps no KV rows that are "
-                       "known, or its header lacks figures",
-                       s->name, arch);
-    double unused =
-        experts > 0 && used > 0 && used < experts ? (double)in_experts * (1 - (double)used / (double)experts) : 0;
-    s->parameters = (double)all;
-    s->weight_bits = (double)bytes * 8 / (double)all;
-    s->table = tied ? 0 : (double)table;
-    s->head = (double)table;
-    s->active = s->parameters - s->table - unused;
-    s->layers = (int32_t)layers;
-    s->embd = (int32_t)embd;
-    s->heads = (int32_t)heads;
-    s->key = (int32_t)(key ? key : embd / heads);
-    s->value = (int32_t)(value ? value : embd / heads);
-    s->kv_width = (int32_t)(kv / layers);
-    s->window = (int32_t)window;
-    s->windowed_layers = window ? plan_shape_windowed_layers(arch, s->layers) : 0;
-    return plan_shape_check(s, e);
+    return plan_shape_of_file(s, name, &f, e);
 }
 
 static int inspect(struct what_if *w, const struct store *store, const char *path, struct err *e) {
     const char *base = strrchr(path, '/'), *quant = "";
     json_t *info = store_inspect(store, path, e);
     if (!info) return -1;
-    memset(&w->shape, 0, sizeof w->shape);
-    snprintf(w->shape.name, sizeof w->shape.name, "%s", base ? base + 1 : path);
-    int rc = json_get_string(info, "quant", &quant, e) || shape_of_file(&w->shape, info, e) ? -1 : 0;
+    bool read =
+        !json_get_string(info, "quant", &quant, e) && !shape_of_info(&w->shape, base ? base + 1 : path, info, e);
     snprintf(w->weights, sizeof w->weights, "%s", quant);
     json_decref(info);
-    return rc;
+    return read ? 0 : -1;
 }
 
 static int read_model(struct what_if *w, struct invocation *in, struct err *e) {

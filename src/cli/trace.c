@@ -68,6 +68,22 @@ static int print_event(const struct timeline *t, const json_t *event, struct err
     return 0;
 }
 
+// Which nodes' times are not their own.
+static int print_emulated(const struct timeline *t, struct err *e) {
+    json_t *list = NULL;
+    char node[128], text[128];
+    if (json_get_array(t->trace, "emulated", &list, e)) return -1;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(t->nodes, i));
+        const char *whose = json_string_value(json_array_get(list, i));
+        if (!name || !whose) continue;
+        text_escape(node, sizeof node, name);
+        text_escape(text, sizeof text, whose);
+        printf("%s: its times are those of %s, emulated\n", node, text);
+    }
+    return 0;
+}
+
 static int print_timeline(const json_t *trace, struct err *e) {
     struct timeline t = {.trace = trace};
     const char *id = "", *model = "", *wire = "";
@@ -83,6 +99,7 @@ static int print_timeline(const json_t *trace, struct err *e) {
     text_escape(safe, sizeof safe, wire);
     if (kv_bytes) printf(", %s of KV rows moved as %s", term_size(size, (uint64_t)kv_bytes), safe);
     printf("\n");
+    if (print_emulated(&t, e)) return -1;
     json_array_foreach(t.events, i, event) {
         if (print_event(&t, event, e)) return -1;
     }

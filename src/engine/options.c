@@ -8,6 +8,7 @@ void engine_options_of(struct engine_options *o, const struct settings *s, const
     snprintf(o->model_name, sizeof o->model_name, "%s", name);
     snprintf(o->model_path, sizeof o->model_path, "%s", path);
     snprintf(o->kv_type, sizeof o->kv_type, "%s", s->kv_type);
+    snprintf(o->emulate, sizeof o->emulate, "%s", s->emulate);
     o->ctx = s->ctx;
     o->kv_cells = s->kv_cells;
     o->parallel = s->parallel;

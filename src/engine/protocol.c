@@ -104,28 +104,21 @@ static const struct member options_members[] = {
     MEMBER(engine_options, LONG, parallel),   MEMBER(engine_options, LONG, queue),
     MEMBER(engine_options, LONG, gpu_layers), MEMBER(engine_options, LONG, threads),
     MEMBER(engine_options, LONG, chunk),      MEMBER(engine_options, LONG, step_ms),
-    MEMBER(engine_options, LONG, keep),       MEMBER(engine_options, TEXT, kv_type)};
+    MEMBER(engine_options, LONG, keep),       MEMBER(engine_options, TEXT, kv_type),
+    MEMBER(engine_options, TEXT, emulate)};
 
-static const struct member info_members[] = {MEMBER(worker_info, TEXT, arch),
-                                             MEMBER(worker_info, TEXT, description),
-                                             MEMBER(worker_info, TEXT, backends),
-                                             MEMBER(worker_info, TEXT, llama_version),
-                                             MEMBER(worker_info, TEXT, chat_template),
-                                             MEMBER(worker_info, TEXT, kv_type),
-                                             MEMBER(worker_info, I64, n_params),
-                                             MEMBER(worker_info, I64, model_bytes),
-                                             MEMBER(worker_info, I64, kv_bytes_per_token),
-                                             MEMBER(worker_info, I32, ctx_train),
-                                             MEMBER(worker_info, I32, ctx),
-                                             MEMBER(worker_info, I32, kv_cells),
-                                             MEMBER(worker_info, I32, parallel),
-                                             MEMBER(worker_info, I32, threads),
-                                             MEMBER(worker_info, I32, chunk),
-                                             MEMBER(worker_info, I32, layers),
-                                             MEMBER(worker_info, I32, vocab),
-                                             MEMBER(worker_info, TEXT, contract),
-                                             MEMBER(worker_info, TEXT, weights),
-                                             MEMBER(worker_info, TEXT, kv_why)};
+static const struct member info_members[] = {
+    MEMBER(worker_info, TEXT, arch),          MEMBER(worker_info, TEXT, description),
+    MEMBER(worker_info, TEXT, backends),      MEMBER(worker_info, TEXT, llama_version),
+    MEMBER(worker_info, TEXT, chat_template), MEMBER(worker_info, TEXT, kv_type),
+    MEMBER(worker_info, TEXT, emulated),      MEMBER(worker_info, I64, n_params),
+    MEMBER(worker_info, I64, model_bytes),    MEMBER(worker_info, I64, kv_bytes_per_token),
+    MEMBER(worker_info, I32, ctx_train),      MEMBER(worker_info, I32, ctx),
+    MEMBER(worker_info, I32, kv_cells),       MEMBER(worker_info, I32, parallel),
+    MEMBER(worker_info, I32, threads),        MEMBER(worker_info, I32, chunk),
+    MEMBER(worker_info, I32, layers),         MEMBER(worker_info, I32, vocab),
+    MEMBER(worker_info, TEXT, contract),      MEMBER(worker_info, TEXT, weights),
+    MEMBER(worker_info, TEXT, kv_why)};
 
 static const struct member stats_members[] = {
     MEMBER(worker_stats, I64, cells_used),    MEMBER(worker_stats, I64, cells_kept),

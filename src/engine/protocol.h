@@ -42,8 +42,8 @@ struct worker_info {
     char arch[64], description[128]; // "llama", "llama 8B Q4_0"
     char backends[128];              // "CPU" or "CUDA0, CPU"
     char llama_version[64];
-    char chat_template[16]; // "jinja", "builtin" or "none": how chats are rendered
-    char kv_type[16];
+    char chat_template[16];          // "jinja", "builtin" or "none": how chats are rendered
+    char kv_type[16], emulated[128]; // emulated: whose times its are (plan/emulation.h), "" = its own
     int64_t n_params, model_bytes, kv_bytes_per_token;
     int32_t ctx_train, ctx, kv_cells, parallel, threads, chunk, layers, vocab;
     // What two workers must share to exchange rows: both in hexadecimal SHA-256.

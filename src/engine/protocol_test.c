@@ -127,9 +127,16 @@ static void flat_structs(void **state) {
                                .model_path = "/m.gguf",
                                .ctx = 4096,
                                .gpu_layers = -1,
-                               .kv_type = "q8_0"},
+                               .kv_type = "q8_0",
+                               .emulate = "m3-ultra:2"},
                           o2;
-    struct worker_info i = {.arch = "llama", .n_params = 1ll << 40, .ctx = 4096, .vocab = 32000, .kv = shape}, i2;
+    struct worker_info i = {.arch = "llama",
+                            .emulated = "m3-ultra:2",
+                            .n_params = 1ll << 40,
+                            .ctx = 4096,
+                            .vocab = 32000,
+                            .kv = shape},
+                       i2;
     struct worker_stats s = {.cells_used = 5, .busy_ns = 1ll << 50}, s2;
     json_t *msg = through_frame(load_encode(&o), 50);
     assert_int_equal(load_decode(msg, &o2, &e), 0);

@@ -3,6 +3,7 @@
 #include "base/id.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "serve/flow.h"
 #include "serve/node.h"
 #include "serve/placement.h"
@@ -94,6 +95,8 @@ static void on_opened(void *arg, const struct place_opened *o) {
         snprintf(c->contract, sizeof c->contract, "%s", o->contract);
         snprintf(c->weights, sizeof c->weights, "%s", o->weights);
     }
+    char *emulated = c->trace.emulated[seat->shown_as];
+    text_escape(emulated, sizeof *c->trace.emulated, o->emulated);
     note(seat, TRACE_OPENED, o->begin.prompt_tokens);
     enter(c);
     flow_opened(c->flow, seat->index, &o->begin);

@@ -2,6 +2,7 @@
 #include "base/address.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "plan/emulation.h"
 #include "serve/cluster.h"
 #include "serve/discovery.h"
 #include "serve/dispatch.h"
@@ -181,10 +182,20 @@ static void open_discovery(struct serve *s) {
     if (why.code) log_warn("other nodes are not discovered: %s", why.msg);
 }
 
+// A name that workers would refuse is refused at once.
+static int check_emulation(const struct settings *s, struct err *e) {
+    struct emulation x;
+    if (!s->emulate[0]) return 0;
+    if (emulation_parse(&x, s->emulate, e)) return -1;
+    log_info("every model's times are those of %s, emulated", x.text);
+    return 0;
+}
+
 static int open_all(struct daemon *d, const struct daemon_options *o, const struct paths *p, struct err *e) {
     struct serve *s = &d->serve;
-    if (store_init(&s->store, p, e) || !(s->models = models_new(s->base, &s->settings, &s->store, e)) ||
-        !(s->profiles = profiles_new(s, e)) || !(s->cluster = cluster_new(s, p, e)) || !(s->links = links_new(s, e)) ||
+    if (check_emulation(&s->settings, e) || store_init(&s->store, p, e) ||
+        !(s->models = models_new(s->base, &s->settings, &s->store, e)) || !(s->profiles = profiles_new(s, e)) ||
+        !(s->cluster = cluster_new(s, p, e)) || !(s->links = links_new(s, e)) ||
         !(s->http = http_server_new(s->base, routes_handle, s, e)) || make_events(d, o->exit_with_parent, e) ||
         listen_on(s, e) || preload(s, e))
         return -1;

@@ -13,6 +13,7 @@ struct place_opened {
     struct gen_begin begin;
     const char *contract, *weights; // of the model there, see struct worker_info; borrowed
     int32_t credits;                // units that may be begun towards it; 0 where it takes no rows
+    const char *emulated;           // whose times its are, "" = its own; borrowed
     bool whole;                     // what it remembers travels as a whole, once it is paused (KV_OPAQUE)
 };
 

@@ -139,8 +139,8 @@ void site_credit(struct serve *s, uint64_t stream, int32_t units) {
 
 static void on_opened(void *arg, const struct place_opened *o) {
     (void)arg;
-    buf_printf(&told, "opened %d cached %d credits %d whole %d %s %s", (int)o->begin.prompt_tokens,
-               (int)o->begin.cached_tokens, (int)o->credits, o->whole, o->contract, o->weights);
+    buf_printf(&told, "opened %d cached %d credits %d whole %d %s %s %s", (int)o->begin.prompt_tokens,
+               (int)o->begin.cached_tokens, (int)o->credits, o->whole, o->contract, o->weights, o->emulated);
     for (int32_t i = 0; o->begin.tokens && i < o->begin.prompt_tokens; i++)
         buf_printf(&told, " %d", (int)o->begin.tokens[i]);
     buf_puts(&told, "; ");
@@ -247,7 +247,7 @@ static void test_a_whole_life(void **state) {
     struct place *p = open_well();
     const struct place_events *ev = &site_there()->place.ev;
     void *arg = site_there()->place.arg;
-    struct place_opened o = {{3, 1, NULL, tokens}, "ab", "cd", 4, true};
+    struct place_opened o = {{3, 1, NULL, tokens}, "ab", "cd", 4, "m3-ultra:2", true};
     struct place_target to = {"cccc", 1234567890123456789u, 3, 4, "f16"};
     ev->opened(arg, &o);
     assert_int_equal(place_stream(p, &to, &e), 0);
@@ -255,8 +255,8 @@ static void test_a_whole_life(void **state) {
     ev->text(arg, "\xc3\xa4", 2, 1, 9);
     ev->installed(arg, 64, 1ull << 40, "q8_0");
     carry();
-    expect(&told,
-           "opened 3 cached 1 credits 4 whole 1 ab cd 5 6 7; text \xc3\xa4 1 9; installed 64 1099511627776 q8_0; ");
+    expect(&told, "opened 3 cached 1 credits 4 whole 1 ab cd m3-ultra:2 5 6 7; text \xc3\xa4 1 9; "
+                  "installed 64 1099511627776 q8_0; ");
     expect(&done, "stream cccc 1234567890123456789 3 4 f16; start 11 12 from 64; ");
     assert_int_equal(place_pause(p, &e), 0);
     place_cut(p);

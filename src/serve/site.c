@@ -232,6 +232,7 @@ static void on_begin(void *arg, const struct gen_begin *b) {
     struct place_opened o = {.begin = *b,
                              .contract = info->contract,
                              .weights = info->weights,
+                             .emulated = info->emulated,
                              .credits = site->in ? slots_of(&info->kv) : 0,
                              .whole = site->whole};
     site->place.ev.opened(site->place.arg, &o);

@@ -79,9 +79,10 @@ json_t *sitemsg_write_plain(const char *type) { return json_pack("{s:s}", "t", t
 
 // ---------------------------------------------------------------- what is told
 json_t *sitemsg_write_opened(const struct place_opened *o) {
-    json_t *msg = json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:b}", "t", "site.opened", "prompt_tokens",
-                            (int)o->begin.prompt_tokens, "cached", (int)o->begin.cached_tokens, "credits",
-                            (int)o->credits, "contract", o->contract, "weights", o->weights, "whole", o->whole);
+    json_t *msg =
+        json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:s, s:b}", "t", "site.opened", "prompt_tokens",
+                  (int)o->begin.prompt_tokens, "cached", (int)o->begin.cached_tokens, "credits", (int)o->credits,
+                  "contract", o->contract, "weights", o->weights, "emulated", o->emulated, "whole", o->whole);
     int rc = 0;
     if (o->begin.tokens) rc = json_object_set_new(msg, "tokens", json_ints(o->begin.tokens, o->begin.prompt_tokens));
     if (o->begin.prompt_text) rc |= json_object_set_new(msg, "prompt_text", json_string(o->begin.prompt_text));
@@ -95,11 +96,12 @@ int sitemsg_read_opened(const json_t *msg, struct place_opened *o, int32_t **tok
     int32_t n = 0;
     int64_t cached = 0;
     *tokens = NULL;
-    *o = (struct place_opened){.contract = "", .weights = ""};
+    *o = (struct place_opened){.contract = "", .weights = "", .emulated = ""};
     if (get_whole(msg, "prompt_tokens", 0, &b->prompt_tokens, e) ||
         json_get_int(msg, "cached", 0, b->prompt_tokens, &cached, e) || get_credits(msg, "credits", &o->credits, e) ||
         json_get_string(msg, "prompt_text", &b->prompt_text, e) || json_get_string(msg, "contract", &o->contract, e) ||
-        json_get_string(msg, "weights", &o->weights, e) || json_get_bool(msg, "whole", &o->whole, e) ||
+        json_get_string(msg, "weights", &o->weights, e) || json_get_string(msg, "emulated", &o->emulated, e) ||
+        json_get_bool(msg, "whole", &o->whole, e) ||
         json_get_ints(msg, "tokens", 0, INT32_MAX, LIMIT_JSON_VALUES, tokens, &n, e))
         return -1;
     b->cached_tokens = (int32_t)cached;

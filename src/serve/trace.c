@@ -53,12 +53,28 @@ static json_t *entry_json(const struct trace_entry *e) {
                      trace_event_name(e->event), "value", (json_int_t)e->value);
 }
 
+// Adds "emulated", beside "nodes", where one of them is. Takes `all` over and returns it; NULL when out of memory.
+static json_t *emulated_json(const struct trace *t, json_t *all) {
+    json_t *list = json_array();
+    bool any = false;
+    for (int i = 0; i < t->n_nodes; i++) {
+        any |= t->emulated[i][0];
+        json_array_append_new(list, t->emulated[i][0] ? json_string(t->emulated[i]) : json_null());
+    }
+    if (any && !json_object_set(all, "emulated", list)) any = false;
+    json_decref(list);
+    if (!any) return all;
+    json_decref(all);
+    return NULL;
+}
+
 json_t *trace_json(const struct trace *t) {
     json_t *nodes = json_array(), *events = json_array();
     for (int i = 0; i < t->n_nodes; i++) json_array_append_new(nodes, json_string(t->nodes[i]));
     for (int i = 0; i < t->n; i++) json_array_append_new(events, entry_json(&t->entries[i]));
-    return json_pack("{s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:s, s:o}", "id", t->id, "model", t->model, "began_ms",
-                     (json_int_t)(t->start_wall_ns / 1000000), "nodes", nodes, "prompt_tokens", (int)t->prompt_tokens,
-                     "completion_tokens", (int)t->completion_tokens, "kv_bytes", (json_int_t)t->kv_bytes, "wire",
-                     t->wire, "events", events);
+    json_t *all = json_pack("{s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:s, s:o}", "id", t->id, "model", t->model, "began_ms",
+                            (json_int_t)(t->start_wall_ns / 1000000), "nodes", nodes, "prompt_tokens",
+                            (int)t->prompt_tokens, "completion_tokens", (int)t->completion_tokens, "kv_bytes",
+                            (json_int_t)t->kv_bytes, "wire", t->wire, "events", events);
+    return emulated_json(t, all);
 }

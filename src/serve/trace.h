@@ -32,7 +32,8 @@ struct trace {
     char model[LIMIT_MODEL_NAME + 1];
     char nodes[TRACE_PLACES][64]; // names; the first is the prefill node, later ones are those it moved to
     int n_nodes;
-    uint64_t start_ns; // clock_mono_ns
+    char emulated[TRACE_PLACES][64]; // whose times theirs are, see plan/emulation.h; "" = their own
+    uint64_t start_ns;               // clock_mono_ns
     int64_t start_wall_ns;
     int32_t prompt_tokens, completion_tokens;
     uint64_t kv_bytes; // that arrived, on the wire

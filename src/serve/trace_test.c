@@ -42,6 +42,17 @@ static void test_events_in_order(void **state) {
     json_decref(v);
 }
 
+static void test_emulated_nodes_are_marked(void **state) {
+    (void)state;
+    trace_node(&t, "prime");
+    snprintf(t.emulated[trace_node(&t, "edge")], sizeof *t.emulated, "m3-ultra:2");
+    json_t *v = trace_json(&t), *list = json_object_get(v, "emulated");
+    assert_int_equal(json_array_size(list), 2);
+    assert_true(json_is_null(json_array_get(list, 0)));
+    assert_string_equal(json_string_value(json_array_get(list, 1)), "m3-ultra:2");
+    json_decref(v);
+}
+
 static void test_every_event_has_a_name(void **state) {
     (void)state;
     for (int e = TRACE_OPENED; e <= TRACE_ENDED; e++) assert_non_null(trace_event_name((enum trace_event)e));
@@ -90,6 +101,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_events_in_order, setup),
         cmocka_unit_test_setup(test_every_event_has_a_name, setup),
+        cmocka_unit_test_setup(test_emulated_nodes_are_marked, setup),
         cmocka_unit_test_setup(test_prefill_without_a_token, setup),
         cmocka_unit_test_setup(test_more_than_it_holds, setup),
         cmocka_unit_test_setup(test_nodes, setup),

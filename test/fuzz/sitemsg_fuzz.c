@@ -88,6 +88,7 @@ static void check_opened(const json_t *msg) {
     json_t *got = carried(sitemsg_write_opened(&o));
     must(!sitemsg_read_opened(got, &again, &same, &e) && again.begin.prompt_tokens == o.begin.prompt_tokens);
     must(!tokens == !same && !strcmp(o.contract, again.contract) && !strcmp(o.weights, again.weights));
+    must(!strcmp(o.emulated, again.emulated));
     if (tokens) must(!memcmp(tokens, same, (size_t)o.begin.prompt_tokens * sizeof *tokens));
     free(tokens);
     free(same);

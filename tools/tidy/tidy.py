@@ -27,7 +27,7 @@ ROOMS = {
     "plan": ("base",),
     "net": ("base",),
     "engine": ("base",),
-    "worker": ("engine", "base"),
+    "worker": ("engine", "plan", "base"),
     "trust": ("base",),
     "discover": ("base",),
     "cluster": ("engine", "net", "base"),

@@ -79,6 +79,42 @@ static bool abandoned(void *arg) {
     return c->first < c->end;
 }
 
+// ---------------------------------------------------------------- pacing, see engine/worker/emulate.h
+static void pace_begin(struct compute *c, uint64_t now) {
+    struct emulate_work w = {.seconds = 0};
+    if (!c->emulates) return;
+    for (int32_t i = c->first; i < c->end; i++) {
+        const struct lane *l = &c->members[i]->lane;
+        if (lane_decodes(l))
+            emulate_token(&c->emulate, &w, l->past);
+        else
+            emulate_prompt(&c->emulate, &w, c->shares[i].count, l->past, l->past + c->shares[i].count == l->len);
+    }
+    emulate_begin(&c->emulate, now, emulate_seconds(&c->emulate, &w));
+}
+
+// Before rows that a layer has written leave.
+static void pace_layer(void *arg, int32_t layer) {
+    struct compute *c = arg;
+    uint64_t due = emulate_layer(&c->emulate, layer, clock_mono_ns());
+    if (!due) return;
+    emulate_wait(due, abandoned, c);
+    emulate_resumed(&c->emulate, clock_mono_ns());
+}
+
+static void pace_end(struct compute *c, uint64_t began) {
+    if (!c->emulates) return;
+    double times = emulate_end(&c->emulate, began, clock_mono_ns());
+    if (times > 1 && !c->warned) {
+        log_warn("this machine takes %.1f times as long as %s would: its times are not reached; choose a larger scale "
+                 "or a smaller model",
+                 times, c->model->info.emulated);
+        c->warned = true;
+    }
+    emulate_wait(c->emulate.due, abandoned, c);
+}
+
+// ---------------------------------------------------------------- what went wrong
 static void step_failed(struct compute *c, int32_t rc) {
     enum { NO_SLOT = 1, ABORTED = 2 };
     if (rc == ABORTED) return; // its members are ended by the next turn
@@ -125,9 +161,11 @@ static bool pass(struct compute *c, int32_t first, int32_t end, int32_t decodes)
     c->end = end;
     uint64_t begin = clock_mono_ns();
     fill(c);
+    pace_begin(c, begin);
     moves_begin(c);
     int32_t rc = llama_decode(c->model->ctx, c->batch), prompt = c->batch.n_tokens - decodes;
     llama_synchronize(c->model->ctx);
+    if (!rc) pace_end(c, begin);
     moves_end(c);
     uint64_t took = clock_mono_ns() - begin;
     c->stats.busy_ns += (int64_t)took;
@@ -166,6 +204,14 @@ static bool passes_apart(void) {
     return true;
 }
 
+static void init_pacing(struct compute *c, struct model *m) {
+    c->emulates = m->emulates;
+    if (!c->emulates) return;
+    emulate_init(&c->emulate, &m->emulated, m->info.layers);
+    m->tap.written = pace_layer;
+    m->tap.written_arg = c;
+}
+
 static int init(struct compute *c, struct model *m, struct queue *q, struct channel *channel, struct blocks *blocks,
                 const struct compute_options *o, struct err *e) {
     memset(c, 0, sizeof *c);
@@ -176,6 +222,7 @@ static int init(struct compute *c, struct model *m, struct queue *q, struct chan
     c->queue = q;
     c->activity = m->tap.activity = o->activity;
     c->channel = channel;
+    init_pacing(c, m);
     c->memory = llama_get_memory(m->ctx);
     c->step_ns = (uint64_t)(o->step_ms > 0 ? o->step_ms : 1) * NS_PER_MS;
     c->keeps = o->keep > 0 && m->info.kv.form == KV_ROWS; // other caches cannot be cut off at any row
@@ -222,6 +269,7 @@ static bool turn(struct compute *c, const struct wishes *asked) {
 
 static bool wait_for_work(struct compute *c, bool busy, struct wishes *asked) {
     activity_rest(c->activity);
+    if (!busy) emulate_rest(&c->emulate);
     bool more = queue_wait(c->queue, busy, asked);
     activity_begin(c->activity);
     return more;
@@ -238,6 +286,7 @@ int compute_run(struct model *m, struct queue *q, struct channel *channel, struc
         if (c.lost) rc = err_set(e, ERR_INTERNAL, "out of memory for what a step has produced");
     }
     llama_set_abort_callback(m->ctx, NULL, NULL);
+    m->tap.written = NULL;
     llama_batch_free(c.batch);
     candidates_free(&c.candidates);
     keeper_close(&c.kept);

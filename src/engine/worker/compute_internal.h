@@ -3,6 +3,7 @@
 #pragma once
 
 #include "engine/worker/compute.h"
+#include "engine/worker/emulate.h"
 #include "engine/worker/import.h"
 #include "engine/worker/keep.h"
 
@@ -23,9 +24,11 @@ struct compute {
     bool barred; // nothing is admitted until a sequence has ended: the cache was fuller than its cells say
     bool keeps;  // sequences that end are kept
     struct keeper kept;
-    int64_t keep_most; // cells
-    bool lost;         // something that the daemon waits for could not be said
-    bool again;        // there is more to do at once: a place or rows to take
+    int64_t keep_most;     // cells
+    bool emulates, warned; // passes take as long as those of another machine; that they cannot has been said
+    struct emulate emulate;
+    bool lost;  // something that the daemon waits for could not be said
+    bool again; // there is more to do at once: a place or rows to take
     struct worker_stats stats;
     struct exporter exporter;
     struct importer importer;

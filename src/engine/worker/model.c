@@ -6,6 +6,7 @@
 #include "engine/worker/shape.h"
 #include "engine/worker/sizes.h"
 #include "engine/worker/whole.h"
+#include "plan/emulation.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -172,6 +173,19 @@ static void fill_info(struct model *m, const struct engine_options *o, const str
     i->vocab = llama_vocab_n_tokens(m->vocab);
 }
 
+static int load_emulation(struct model *m, const struct engine_options *o, const struct shape *shape, struct err *e) {
+    struct emulation x;
+    struct plan_shape loaded = {.layers = 0};
+    if (!o->emulate[0]) return 0;
+    if (emulation_parse(&x, o->emulate, e) || (!x.named && shape_plan(shape, &loaded, e))) return -1;
+    emulation_profile(&x, &loaded, !strcmp(o->kv_type, "q8_0") ? DTYPE_Q8 : DTYPE_F16, &m->emulated);
+    if (profile_check(&m->emulated, e)) return -1;
+    m->emulates = true;
+    snprintf(m->info.emulated, sizeof m->info.emulated, "%s", x.text);
+    log_info("its times are those of %s, emulated", x.text);
+    return 0;
+}
+
 static void go_on(void *arg) {
     const struct telling *t = arg;
     t->progress(1, t->arg);
@@ -192,7 +206,7 @@ static int load(struct model *m, const struct engine_options *o, const struct sh
     if (load_weights(m, o, &sizes, t->progress, t->arg, e) || make_context(m, o, &sizes, e) || read_vocabulary(m, e))
         return -1;
     fill_info(m, o, shape, &sizes);
-    if (warm_up(m, t, e)) return -1;
+    if (load_emulation(m, o, shape, e) || warm_up(m, t, e)) return -1;
     prove_memory(m);
     load_chat(m, shape);
     return 0;

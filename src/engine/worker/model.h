@@ -5,6 +5,7 @@
 #include "engine/protocol.h"
 #include "engine/worker/probe.h"
 #include "engine/worker/template.h"
+#include "plan/cost.h"
 #include <llama.h>
 
 struct model {
@@ -20,6 +21,8 @@ struct model {
     struct tap tap;       // looks on while ctx computes
     struct probe kv;      // how rows are taken out and put in; form KV_OPAQUE: the state is
     llama_seq_id staging; // of ctx, for rows on their way
+    bool emulates;        // computing is paced, as info.emulated says, to:
+    struct profile emulated;
 };
 
 // m must not be moved from then on. progress: called with 0..1, often and to the end, while loading; false stops the

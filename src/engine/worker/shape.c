@@ -1,6 +1,7 @@
 #include "engine/worker/shape.h"
 #include "base/limits.h"
 #include "engine/worker/logs.h"
+#include "plan/file_shape.h"
 
 #include <errno.h>
 #include <llama.h>
@@ -191,6 +192,25 @@ void shape_free(struct shape *s) {
 int64_t shape_kv_bytes(const struct shape *s, const char *kv_type) {
     enum ggml_type type = !strcmp(kv_type, "q8_0") ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
     return s->kv_values * (int64_t)ggml_type_size(type) / ggml_blck_size(type);
+}
+
+int shape_plan(const struct shape *s, struct plan_shape *out, struct err *e) {
+    const struct file_figures f = {.arch = s->arch,
+                                   .parameters = s->parameters,
+                                   .bytes = s->bytes,
+                                   .layers = s->layers,
+                                   .embd = s->embd,
+                                   .heads = s->heads,
+                                   .experts = s->experts,
+                                   .experts_used = s->experts_used,
+                                   .expert_parameters = s->expert_parameters,
+                                   .table_parameters = s->table_parameters,
+                                   .window = s->window,
+                                   .key_length = s->key_length,
+                                   .value_length = s->value_length,
+                                   .kv_values = s->kv_values,
+                                   .tied_head = s->tied};
+    return plan_shape_of_file(out, s->name, &f, e);
 }
 
 struct chat_template *shape_chat(const struct shape *s, struct err *e) {

@@ -27,5 +27,9 @@ void shape_free(struct shape *s);
 // Bytes of KV cache per token for a type of ggml ("f16", "q8_0").
 int64_t shape_kv_bytes(const struct shape *s, const char *kv_type);
 
+// What it costs to compute with. Fails where the file does not say.
+struct plan_shape;
+int shape_plan(const struct shape *s, struct plan_shape *out, struct err *e) MUST_USE;
+
 // Its chat template, ready to render; ChatML where the file has none. Fails as chat_template_new does.
 struct chat_template *shape_chat(const struct shape *s, struct err *e) MUST_USE;

@@ -53,6 +53,7 @@ bool tap_see(struct ggml_tensor *t, bool ask, void *arg) {
     ggml_backend_tensor_get(t->src[1], tap->cells, 0, (size_t)r.n * sizeof *tap->cells);
     for (int32_t i = 0; i < r.n; i++)
         if (tap->cells[i] < 0 || tap->cells[i] >= t->ne[1]) return true; // not the form that is known
+    if (tap->written) tap->written(tap->written_arg, r.layer);
     tap->rows(tap->arg, &r);
     return true;
 }

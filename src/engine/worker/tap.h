@@ -22,6 +22,8 @@ struct tap {
     bool on; // rows are wanted; otherwise looking on costs next to nothing
     void (*rows)(void *arg, const struct tap_rows *r);
     void *arg;
+    void (*written)(void *arg, int32_t layer); // before each call of rows; may wait; NULL = nobody
+    void *written_arg;
     int64_t *cells; // owned; room for `most`
     int32_t most;
     struct activity *activity; // is told that there was something to look at; NULL = nobody
