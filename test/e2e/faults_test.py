@@ -18,7 +18,7 @@ import time
 from harness import check, daemon, end_process, free_port, in_parallel, run_tests, start_process, wait_until
 
 NEBULUS, MODELS = sys.argv[1:3]
-RECALL, RANDOM = (os.path.join(MODELS, name) for name in ("recall.gguf", "random_f32.gguf"))
+RECALL, RANDOM, SLOW = (os.path.join(MODELS, name) for name in ("recall.gguf", "random_f32.gguf", "handoff.gguf"))
 PROMPT = [100 + i for i in range(20)]
 SEED = 20240607
 
@@ -96,7 +96,7 @@ def test_worker_killed_while_loading():
 
 def test_worker_killed_again_and_again():
     """A request goes on with the next worker, but not for ever; the daemon neither dies nor leaks it."""
-    with daemon(NEBULUS, RANDOM, ctx=4096, parallel=2, threads=1) as d:
+    with daemon(NEBULUS, SLOW, ctx=4096, parallel=2, threads=1) as d:
         stream = d.stream(PROMPT, max_tokens=4000, ignore_eos=True).first_text()
         reader = threading.Thread(target=stream.read)
         reader.start()
