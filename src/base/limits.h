@@ -33,6 +33,8 @@
 #define LIMIT_STORED_MODELS       4096u        // models that the store lists
 #define LIMIT_SIDECAR             (1u << 20)   // what the store keeps about one model, bytes
 #define LIMIT_INSPECTION          (4u << 20)   // what the inspection of a model file may say, bytes
+#define LIMIT_PROFILE_FILE        (16u << 10)  // what is kept about a model's costs, bytes
+#define LIMIT_PROFILES            256u         // files of those
 #define LIMIT_METRICS             (1u << 20)   // one answer of /metrics, bytes
 #define LIMIT_API_LINE            (2u << 20)   // one line of an NDJSON answer, bytes
 #define LIMIT_PARALLEL            255u         // sequences of one worker (libllama's 256, less one for moving rows)

@@ -29,6 +29,7 @@ enum { SETTING_SIZE = 256, SETTING_COUNT = 25 };
 struct settings {
     // daemon
     char api[SETTING_SIZE];       // HOST:PORT of the API; loopback addresses only for now
+    char profile[SETTING_SIZE];   // on|off: measure what models cost here
     char model[SETTING_SIZE];     // model to load at start, name or path; "" = none
     char log_level[SETTING_SIZE]; // error|warn|info|debug
     long max_models;              // workers kept loaded; the least recently used idle one makes room

@@ -459,13 +459,20 @@ void engine_set_timing(struct engine *w, const struct engine_timing *t) {
 
 const struct engine_options *engine_options(const struct engine *w) { return &w->options; }
 
+static size_t bare_requests(const struct engine *w) {
+    const struct request *r;
+    size_t n = 0;
+    TAILQ_FOREACH(r, &w->requests, next) n += r->bare && !r->gone;
+    return n;
+}
+
 void engine_get_status(const struct engine *w, struct engine_status *out) {
     *out = (struct engine_status){.state = w->state,
                                   .progress = w->progress,
                                   .why = w->why,
                                   .pid = w->pid,
                                   .restarts = w->restarts,
-                                  .requests = w->n_requests,
+                                  .requests = w->n_requests - bare_requests(w),
                                   .info = w->info,
                                   .stats = w->stats};
 }
@@ -481,7 +488,7 @@ static struct request *request_new(uint64_t id, const struct gen_request *r, con
     struct request *new = calloc(1, sizeof *new);
     json_t *msg = gen_encode(id, r);
     if (new) {
-        *new = (struct request){.id = id, .ev = *ev, .arg = arg};
+        *new = (struct request){.id = id, .ev = *ev, .arg = arg, .bare = r->bare};
         buf_init(&new->frame, LIMIT_IPC_TO_WORKER);
     }
     if (!new || !msg)

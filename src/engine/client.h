@@ -32,7 +32,7 @@ struct engine_status {
     struct err why;            // last death or failure; code ERR_NONE where there was none
     pid_t pid;                 // 0 where no worker runs
     int restarts;              // workers started after the first
-    size_t requests;           // requests in flight
+    size_t requests;           // requests in flight, without bare ones
     struct worker_info info;   // valid once ENGINE_READY was reached
     struct worker_stats stats; // latest
 };

@@ -14,6 +14,7 @@ struct request {
     void *arg;
     struct buf frame; // the encoded message, until a worker gets it
     bool sent, begun;
+    bool bare;      // see gen_request
     bool gone;      // cancelled, but its worker may still read slots: kept until its end, no callbacks any more
     int32_t *slots; // given to the worker to be installed
     int32_t n_slots, room;

@@ -24,12 +24,12 @@
 //   {"t":"forget"}   what is kept of ended sequences goes
 //   {"t":"pause","id":N}
 //   {"t":"install","id":N,"slot":n,"offset":N,"first":p,"count":n}
-// "gen" may hold "hold" and "show_tokens"; then "begin" has "tokens":[..], and entries of "tokens" a fourth element,
-// the id, one entry per token. "begin" has "cached". A sequence's "rows" come before the "paused" or "end" that follows
-// them; nothing of it comes after its "end" or "error". "begin" is told when a request is queued; of one with "hold"
-// not before it has its place, when "cached" is known (of others the result tells it). Every "gen" is answered by
-// exactly one "end" or "error" (also after "cancel"), unless the worker dies. "text" is valid UTF-8, never split inside
-// a character, never part of a stop string.
+// "gen" may hold "bare" (see request.h), "hold" and "show_tokens"; then "begin" has "tokens":[..], and entries of
+// "tokens" a fourth element, the id, one entry per token. "begin" has "cached". A sequence's "rows" come before the
+// "paused" or "end" that follows them; nothing of it comes after its "end" or "error". "begin" is told when a request
+// is queued; of one with "hold" not before it has its place, when "cached" is known (of others the result tells it).
+// Every "gen" is answered by exactly one "end" or "error" (also after "cancel"), unless the worker dies. "text" is
+// valid UTF-8, never split inside a character, never part of a stop string.
 #pragma once
 
 #include "base/buf.h"

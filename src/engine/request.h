@@ -41,6 +41,7 @@ struct gen_request {
     bool ignore_eos;                // benchmarks: run to max_tokens
     bool echo_prompt;               // begin.prompt_text is wanted (completions' `echo`)
     bool hold;                      // it gets its place, but is not computed before engine_go
+    bool bare;                      // made by the daemon itself, to measure: nothing of it is kept or counted
     bool show_tokens;               // begin.tokens and the ids of generated tokens are wanted
 };
 

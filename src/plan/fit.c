@@ -7,7 +7,7 @@
 enum { TURNS = 8, SEEN = FIT_SIZES * FIT_EACH };
 
 static const double TOKENS_MAX = 1e9, SECONDS_MIN = 1e-9, SECONDS_MAX = 1e6; // of a sample
-static const double RIDGE = 0.02;           // what a coefficient twice the guess costs, in samples
+static const double RIDGE = 5e-4;           // what a coefficient twice the guess costs, in samples that are off by all
 static const double SCALE_LEAST = 0.1;      // relative errors up to here are noise
 static const double COEFFICIENT_MIN = 1e-3; // the least one, in parts of the guess
 static const double FASTEST = 2e-12, SLOWEST = 1e5;

@@ -18,6 +18,7 @@ enum { CLUSTER_TICK_MS = 1000, CLUSTER_REACH_MS = 4000, CLUSTER_PARTING_MS = 500
 struct note {
     char id[IDENTITY_ID]; // "" = free
     bool left;            // it said so
+    bool absurd;          // it told an absurd profile, which was logged
     json_t *about;    // {version, epoch, digest, models}, the newest; NULL = it has said nothing since its link is up
     uint64_t down_ns; // since when its link is down; 0 = never was up, or is
 };

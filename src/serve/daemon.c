@@ -194,7 +194,7 @@ static int check_emulation(const struct settings *s, struct err *e) {
 static int open_all(struct daemon *d, const struct daemon_options *o, const struct paths *p, struct err *e) {
     struct serve *s = &d->serve;
     if (check_emulation(&s->settings, e) || store_init(&s->store, p, e) ||
-        !(s->models = models_new(s->base, &s->settings, &s->store, e)) || !(s->profiles = profiles_new(s, e)) ||
+        !(s->models = models_new(s->base, &s->settings, &s->store, e)) || !(s->profiles = profiles_new(s, p, e)) ||
         !(s->cluster = cluster_new(s, p, e)) || !(s->links = links_new(s, e)) ||
         !(s->http = http_server_new(s->base, routes_handle, s, e)) || make_events(d, o->exit_with_parent, e) ||
         listen_on(s, e) || preload(s, e))

@@ -4,22 +4,23 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "serve/cluster_internal.h"
+#include "serve/profiles.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static json_t *model_json(const struct model *m) {
+static json_t *model_json(const struct serve *serve, const struct model *m) {
     struct engine_status s;
     engine_get_status(m->engine, &s);
-    return json_pack("{s:s, s:s, s:s, s:s}", "name", m->name, "state", engine_state_name(s.state), "contract",
-                     s.info.contract, "weights", s.info.weights);
+    return json_pack("{s:s, s:s, s:s, s:s, s:o}", "name", m->name, "state", engine_state_name(s.state), "contract",
+                     s.info.contract, "weights", s.info.weights, "profile", profiles_tell(serve, m));
 }
 
 static json_t *models_json(const struct cluster *c) {
     json_t *list = json_array();
     if (!c->s->models) return list; // the daemon is stopping
     for (const struct model *m = models_next(c->s->models, NULL); m; m = models_next(c->s->models, m))
-        json_array_append_new(list, model_json(m));
+        json_array_append_new(list, model_json(c->s, m));
     return list;
 }
 
@@ -36,23 +37,33 @@ static json_t *short_text(const json_t *o, const char *name) {
     return json_string(text && strlen(text) <= LIMIT_MODEL_NAME ? text : "");
 }
 
+static json_t *clean_profile(struct note *note, const json_t *said) {
+    struct err why = {.code = ERR_NONE};
+    json_t *clean = profiles_clean(said, &why);
+    if (why.code && !note->absurd) log_warn("a profile from node %.8s is refused: %s", note->id, why.msg);
+    note->absurd |= why.code != ERR_NONE;
+    return clean;
+}
+
 // Only what is known, and no more than a node can have.
-static json_t *clean_models(const json_t *list) {
+static json_t *clean_models(struct note *note, const json_t *list) {
     json_t *out = json_array();
     for (size_t i = 0; i < json_array_size(list) && i < LIMIT_LOADED_MODELS; i++) {
         const json_t *m = json_array_get(list, i);
-        json_array_append_new(out, json_pack("{s:o, s:o, s:o, s:o}", "name", short_text(m, "name"), "state",
+        json_t *profile = clean_profile(note, json_object_get(m, "profile"));
+        json_array_append_new(out, json_pack("{s:o, s:o, s:o, s:o, s:o}", "name", short_text(m, "name"), "state",
                                              short_text(m, "state"), "contract", short_text(m, "contract"), "weights",
-                                             short_text(m, "weights")));
+                                             short_text(m, "weights"), "profile", profile));
     }
     return out;
 }
 
 static void take_about(struct note *note, const json_t *about) {
     const json_t *said = json_object_get(about, "version") ? about : note->about; // "state" does not repeat it
-    json_t *clean = json_pack("{s:o, s:I, s:o, s:o}", "version", short_text(said, "version"), "epoch",
-                              json_integer_value(json_object_get(about, "epoch")), "digest",
-                              short_text(about, "digest"), "models", clean_models(json_object_get(about, "models")));
+    json_t *clean =
+        json_pack("{s:o, s:I, s:o, s:o}", "version", short_text(said, "version"), "epoch",
+                  json_integer_value(json_object_get(about, "epoch")), "digest", short_text(about, "digest"), "models",
+                  clean_models(note, json_object_get(about, "models")));
     json_decref(note->about);
     note->about = clean;
 }

@@ -14,6 +14,8 @@ struct models {
     struct store store;
     TAILQ_HEAD(, model) all;
     long n;
+    void (*changed)(void *arg);
+    void *arg;
 };
 
 struct models *models_new(struct event_base *base, const struct settings *s, const struct store *store, struct err *e) {
@@ -27,6 +29,11 @@ struct models *models_new(struct event_base *base, const struct settings *s, con
     m->store = *store;
     TAILQ_INIT(&m->all);
     return m;
+}
+
+void models_listen(struct models *m, void (*changed)(void *arg), void *arg) {
+    m->changed = changed;
+    m->arg = arg;
 }
 
 struct model *models_find(const struct models *m, const char *name) {
@@ -61,6 +68,7 @@ static void on_changed(void *arg) {
     struct engine_status status;
     engine_get_status(m->engine, &status);
     log_state(m, &status);
+    if (m->of->changed) m->of->changed(m->of->arg);
     for (struct model_watch *w = TAILQ_FIRST(&m->watches), *next; w; w = next) {
         next = TAILQ_NEXT(w, next);
         w->changed(w->arg);

@@ -35,6 +35,8 @@ struct model {
 struct models *models_new(struct event_base *base, const struct settings *s, const struct store *store,
                           struct err *e) MUST_USE;
 void models_free(struct models *m); // stops all; the loop must run on until the workers are gone
+// Called on every change of a model's state or progress. One listener.
+void models_listen(struct models *m, void (*changed)(void *arg), void *arg);
 void models_stop_all(struct models *m);
 
 // The loaded or stored model of that name; "" means the only one that is loaded. Starts it where needed: requests may

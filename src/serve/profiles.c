@@ -1,82 +1,110 @@
-#include "serve/profiles.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "plan/fit.h"
 #include "serve/node.h"
+#include "serve/profiles_internal.h"
 #include "serve/site.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-// Of one model that is or was loaded.
-struct entry {
-    char model[LIMIT_MODEL_NAME + 1]; // "" = free
-    char weights[65];                 // what `fit` was made for
-    struct fit fit;
-    uint64_t known_ns, used_ns; // clock_mono_ns: of the latest sample; 0 = none
-};
+static const uint64_t SAVE_NS = 60 * NS_PER_S; // jobs change a profile often
+static const double ERROR_MOST = 0.99;         // 1 is a guess's
 
-struct profiles {
-    struct serve *s;
-    struct entry entries[LIMIT_LOADED_MODELS];
-};
-
-struct profiles *profiles_new(struct serve *s, struct err *e) {
+struct profiles *profiles_new(struct serve *s, const struct paths *paths, struct err *e) {
     struct profiles *p = calloc(1, sizeof *p);
-    if (p)
-        p->s = s;
-    else
+    if (!p) {
         err_set(e, ERR_INTERNAL, "out of memory");
-    return p;
+        return NULL;
+    }
+    p->s = s;
+    profiles_machine(p->machine);
+    if (!path_join(p->dir, paths->state, "profiles", e) && !profiles_measure_init(p, e)) return p;
+    profiles_free(p);
+    return NULL;
 }
 
-void profiles_free(struct profiles *p) { free(p); }
-
-static void guess_of(const struct worker_info *info, struct profile *out) {
-    fit_guess(out, (double)info->n_params, (double)info->model_bytes, (double)info->kv_bytes_per_token);
+void profiles_free(struct profiles *p) {
+    if (!p) return;
+    profiles_measure_end(p);
+    for (size_t i = 0; i < LIMIT_LOADED_MODELS; i++)
+        if (p->entries[i].changed) profiles_save(p, &p->entries[i]);
+    free(p);
 }
 
-// The entry of a ready model, made where it has none; the longest unused one makes room.
-static struct entry *entry_of(struct profiles *p, const char *model, const struct worker_info *info) {
+// ---------------------------------------------------------------- this node's models
+bool profiles_ready(const struct model *m, struct engine_status *out) {
+    *out = (struct engine_status){.state = ENGINE_FAILED};
+    if (m) engine_get_status(m->engine, out);
+    return out->state == ENGINE_READY;
+}
+
+static void begin(struct profiles *p, struct entry *one, const char *model, const char *key,
+                  const struct worker_info *info) {
+    struct profile guess;
+    if (one->changed) profiles_save(p, one);
+    *one = (struct entry){.known_s = 0};
+    snprintf(one->model, sizeof one->model, "%s", model);
+    snprintf(one->key, sizeof one->key, "%s", key);
+    fit_guess(&guess, (double)info->n_params, (double)info->model_bytes, (double)info->kv_bytes_per_token);
+    fit_init(&one->fit, &guess);
+    if (!profiles_read(p, one, &guess) && !strcmp(p->s->settings.profile, "on")) profiles_want(p, one);
+}
+
+struct entry *profiles_entry(struct profiles *p, const struct model *m, const struct worker_info *info) {
     struct entry *found = p->entries;
+    char key[PROFILE_KEY];
     for (size_t i = 0; i < LIMIT_LOADED_MODELS; i++) {
         struct entry *one = &p->entries[i];
-        if (!strcmp(one->model, model)) {
+        if (!strcmp(one->model, m->name)) {
             found = one;
             break;
         }
         if (one->used_ns < found->used_ns) found = one;
     }
-    if (strcmp(found->model, model) != 0 || strcmp(found->weights, info->weights) != 0) {
-        struct profile guess;
-        *found = (struct entry){.known_ns = 0};
-        snprintf(found->model, sizeof found->model, "%s", model);
-        snprintf(found->weights, sizeof found->weights, "%s", info->weights);
-        guess_of(info, &guess);
-        fit_init(&found->fit, &guess);
-    }
+    profiles_key(p, m, info, key);
+    if (strcmp(found->model, m->name) != 0 || strcmp(found->key, key) != 0) begin(p, found, m->name, key, info);
     found->used_ns = clock_mono_ns();
     return found;
 }
 
-static bool known_here(const struct serve *s, const char *model, struct profiled *out) {
-    const struct model *m = s->models ? models_find(s->models, model) : NULL;
-    struct engine_status status = {.state = ENGINE_FAILED};
-    if (m) engine_get_status(m->engine, &status);
-    if (status.state != ENGINE_READY || !s->profiles) return false;
-    const struct entry *one = entry_of(s->profiles, model, &status.info);
-    *out = (struct profiled){.error = fit_error(&one->fit)};
+double profiles_age_s(const struct entry *one) {
+    uint64_t now = clock_wall_ns() / NS_PER_S;
+    return one->known_s && now > one->known_s ? (double)(now - one->known_s) : 0;
+}
+
+static bool known_here(const struct serve *s, const struct model *m, struct profiled *out) {
+    struct engine_status status;
+    if (!s->profiles || !profiles_ready(m, &status)) return false;
+    const struct entry *one = profiles_entry(s->profiles, m, &status.info);
+    *out = (struct profiled){.error = one->known_s ? fmin(ERROR_MOST, fit_error(&one->fit)) : 1,
+                             .age_s = profiles_age_s(one)};
+    out->emulated = status.info.emulated[0];
     fit_profile(&one->fit, &out->profile);
-    out->age_s = one->known_ns ? (double)(clock_mono_ns() - one->known_ns) / 1e9 : 0;
     int64_t total = status.stats.cells_total ? status.stats.cells_total : status.info.kv_cells;
     out->free_cells = total > status.stats.cells_used ? (double)(total - status.stats.cells_used) : 0;
     site_load(s, m, &out->queued_tokens, &out->context_tokens);
     return true;
 }
 
+static bool known_there(const struct serve *s, const char *node_id, const char *model, struct profiled *out) {
+    const struct peer *peer = cluster_find(s->cluster, node_id);
+    const json_t *list = peer ? cluster_models_of(s->cluster, peer) : NULL;
+    struct err why;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *m = json_array_get(list, i);
+        const char *name = json_string_value(json_object_get(m, "name")),
+                   *state = json_string_value(json_object_get(m, "state"));
+        if (name && state && !strcmp(name, model) && !strcmp(state, engine_state_name(ENGINE_READY)))
+            return !profiles_take(json_object_get(m, "profile"), out, &why);
+    }
+    return false;
+}
+
 bool profiles_known(const struct serve *s, const char *node_id, const char *model, struct profiled *out) {
-    return node_is_self(s, node_id) && known_here(s, model, out);
+    if (!node_is_self(s, node_id)) return known_there(s, node_id, model, out);
+    return s->models && known_here(s, models_find(s->models, model), out);
 }
 
 void profiles_job(struct profiles *p, const struct model *m, const struct gen_result *r) {
@@ -88,12 +116,15 @@ void profiles_job(struct profiles *p, const struct model *m, const struct gen_re
                                 .context = r->prompt_tokens + 1,
                                 .steps = r->completion_tokens - 1,
                                 .decode_s = (double)r->decode_ns / 1e9};
-    engine_get_status(m->engine, &status);
-    if (status.state != ENGINE_READY || r->finish == FINISH_CANCELLED) return;
+    if (!p || r->finish == FINISH_CANCELLED || !profiles_ready(m, &status)) return;
     if (sample.steps < 1) sample.steps = 0;
-    struct entry *one = entry_of(p, m->name, &status.info);
-    if (fit_correct(&one->fit, &sample, &why))
+    struct entry *one = profiles_entry(p, m, &status.info);
+    if (fit_correct(&one->fit, &sample, &why)) {
         log_debug("'%s': %s", m->name, why.msg);
-    else
-        one->known_ns = clock_mono_ns();
+        return;
+    }
+    one->known_s = clock_wall_ns() / NS_PER_S;
+    one->jobs++;
+    one->changed = true;
+    if (clock_mono_ns() - one->saved_ns >= SAVE_NS) profiles_save(p, one);
 }

@@ -1,10 +1,15 @@
 // What models cost on this node and on the others: measured here, told by them. Each model of this node has a profile
-// (plan/cost.h), a guess from its shape at first; finished jobs correct it. Threads: the event-loop thread only.
+// (plan/cost.h): a guess from its shape at first, then measured by requests of random tokens while nothing else is to
+// do (setting `profile`; about PROFILES_SECONDS of computing), and corrected by finished jobs. Profiles are kept in
+// files per model, machine and settings that matter. Threads: the event-loop thread only.
 #pragma once
 
+#include "base/paths.h"
 #include "engine/request.h"
 #include "plan/cost.h"
-#include "serve/serve.h"
+#include "serve/call.h"
+
+#define PROFILES_SECONDS 2.0 // of computing, for measuring a model once
 
 struct profiles;
 
@@ -18,12 +23,25 @@ struct profiled {
     bool emulated;          // it is paced to a device of the catalogue
 };
 
-struct profiles *profiles_new(struct serve *s, struct err *e) MUST_USE;
-void profiles_free(struct profiles *p); // NULL is fine
+// Of s it uses models, sites, cluster and settings, from the first event on; models_listen is its own.
+struct profiles *profiles_new(struct serve *s, const struct paths *p, struct err *e) MUST_USE;
+void profiles_free(struct profiles *p); // after the models, whose ends it hears of; keeps what is new. NULL is fine
 
 // What is known of a model at a node: `node_id` is a member's id, or this node's own ("" where it is no member). False
-// where the model is not ready there, or that node has told nothing (or nothing sound) about it. O(models), no I/O.
+// where the model is not ready there, or that node has told nothing (or nothing sound) about it. O(models); the first
+// time that a model is asked for reads its file.
 bool profiles_known(const struct serve *s, const char *node_id, const char *model, struct profiled *out) MUST_USE;
 
+// p may be NULL in both. A request comes: measuring stops at once, to go on later.
+void profiles_yield(struct profiles *p);
 // A request of this node's model has ended that was alone at it from its beginning, and computed all of it itself.
 void profiles_job(struct profiles *p, const struct model *m, const struct gen_result *r);
+
+// ---- what nodes tell each other (serve/gossip.c), a member of a model's description: new references
+json_t *profiles_tell(const struct serve *s, const struct model *m); // null where nothing is known
+// What another node has told, or null; null and *e filled where it is absurd.
+json_t *profiles_clean(const json_t *said, struct err *e) MUST_USE;
+
+// ---- API
+void profiles_show(const struct call *c);  // GET /nebulus/v1/profile
+void profiles_start(const struct call *c); // POST /nebulus/v1/profile {"model":NAME}: measures again; "" = all

@@ -6,6 +6,7 @@
 #include "serve/job.h"
 #include "serve/link_routes.h"
 #include "serve/load.h"
+#include "serve/profiles.h"
 #include "serve/status.h"
 #include "serve/traces.h"
 
@@ -23,6 +24,8 @@ static const struct route {
     {"GET", "/v1/models/", status_one_model},
     {"GET", "/nebulus/v1/status", status_show},
     {"GET", "/nebulus/v1/traces/", traces_show},
+    {"GET", "/nebulus/v1/profile", profiles_show},
+    {"POST", "/nebulus/v1/profile", profiles_start},
     {"POST", "/nebulus/v1/load", load_start},
     {"POST", "/nebulus/v1/stop", status_stop},
     {"POST", "/nebulus/v1/drain", drain_start},
@@ -39,13 +42,28 @@ static const struct route {
     {"POST", "/nebulus/v1/cluster/leave", leave_start},
 };
 
-static const struct route *find_route(const char *path) {
+static bool is_at(const struct route *r, const char *path) {
+    size_t n = strlen(r->path);
+    bool below = r->path[n - 1] == '/' && !strncmp(path, r->path, n) && path[n];
+    return below || !strcmp(path, r->path);
+}
+
+// A path may have a route for each method; where there is none for this one, that of another.
+static const struct route *find_route(const char *method, const char *path) {
+    const struct route *found = NULL;
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-        size_t n = strlen(routes[i].path);
-        bool below = routes[i].path[n - 1] == '/' && !strncmp(path, routes[i].path, n) && path[n];
-        if (below || !strcmp(path, routes[i].path)) return &routes[i];
+        if (!is_at(&routes[i], path)) continue;
+        if (!strcmp(method, routes[i].method)) return &routes[i];
+        if (!found) found = &routes[i];
     }
-    return NULL;
+    return found;
+}
+
+// What the path takes.
+static const char *allowed(const char *path) {
+    const struct route *get = find_route("GET", path), *post = find_route("POST", path);
+    if (get != post) return "GET, HEAD, POST, OPTIONS";
+    return get->method[0] == 'G' ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
 }
 
 static void refuse(const struct call *c, int status, const char *type, const char *code, const char *message) {
@@ -79,7 +97,7 @@ static void dispatch(const struct call *c, const struct route *r) {
         refuse(c, 404, "invalid_request_error", "not_found", "there is nothing at this path");
         return;
     }
-    const char *allow = r->method[0] == 'G' ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+    const char *allow = allowed(http_path(c->x));
     bool is_head = !strcmp(method, "HEAD") && r->method[0] == 'G';
     if (!strcmp(method, "OPTIONS"))
         answer_options(c, allow);
@@ -93,7 +111,7 @@ static void dispatch(const struct call *c, const struct route *r) {
 }
 
 void routes_handle(struct http_exchange *x, void *arg) {
-    const struct route *r = find_route(http_path(x));
+    const struct route *r = find_route(http_method(x), http_path(x));
     struct call c = {.s = arg, .x = x, .route = r ? r->path : "other"};
     struct err why;
     if (check_origin(&c, &why))

@@ -316,6 +316,7 @@ struct place *site_open(struct serve *s, const struct place_spec *spec, const st
     static const struct gen_events events = {on_begin, on_text, on_end, on_fail, on_rows, on_installed, on_paused};
     struct model *model = models_get(s->models, spec->model, e);
     struct site *site = model ? calloc(1, sizeof *site) : NULL;
+    profiles_yield(s->profiles);
     if (!site) {
         if (model) err_set(e, ERR_INTERNAL, "out of memory");
         return NULL;

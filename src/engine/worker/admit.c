@@ -96,7 +96,7 @@ void compute_admit(struct compute *c) {
         if (s->started) continue; // it was preempted
         s->started = clock_mono_ns();
         s->cached = s->lane.past;
-        c->stats.requests++;
+        if (!s->bare) c->stats.requests++;
         tell_begin(c, s);
     }
     kept_make_room(c);

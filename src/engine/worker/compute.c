@@ -155,6 +155,14 @@ static void choose_tokens(struct compute *c) {
     }
 }
 
+// Tokens of the pass that the daemon only measures with.
+static int32_t bare_tokens(const struct compute *c) {
+    int32_t n = 0;
+    for (int32_t i = c->first; i < c->end; i++)
+        if (c->members[i]->bare && !lane_decodes(&c->members[i]->lane)) n += c->shares[i].count;
+    return n;
+}
+
 // Computes shares [first, end), of which `decodes` generate. Returns false if libllama could not.
 static bool pass(struct compute *c, int32_t first, int32_t end, int32_t decodes) {
     c->first = first;
@@ -174,7 +182,7 @@ static bool pass(struct compute *c, int32_t first, int32_t end, int32_t decodes)
         return false;
     }
     pace_learn(&c->pace, decodes, prompt, took);
-    c->stats.prefill_tokens += prompt;
+    c->stats.prefill_tokens += prompt - bare_tokens(c);
     if (prompt) queue_set_pace(c->queue, c->pace.prompt_ns);
     choose_tokens(c);
     return true;

@@ -45,7 +45,7 @@ static void leave(struct compute *c, struct sequence *s) {
 // Its rows stay, for a sequence that begins as it does.
 static void keep(struct compute *c, struct sequence *s) {
     int32_t rows = s->lane.past < s->lane.len ? s->lane.past : s->lane.len;
-    if (!c->keeps || rows < KEEP_LEAST) {
+    if (!c->keeps || s->bare || rows < KEEP_LEAST) {
         leave(c, s);
         return;
     }
@@ -122,7 +122,7 @@ void member_take_token(struct compute *c, struct sequence *s, llama_token token)
     int stop;
     const char *why;
     if (!s->first) s->first = clock_mono_ns();
-    c->stats.decode_tokens++;
+    if (!s->bare) c->stats.decode_tokens++;
     bool ends = add_token(c, s, token, &how, &stop, &why);
     if (why) {
         member_fail(c, s, ERR_INTERNAL, why);

@@ -22,6 +22,7 @@ struct sequence {
     int32_t awaited;
     json_t *begin;  // to be told when it has its place, or NULL; owned
     int32_t cached; // rows that were there when it got its place
+    bool bare;      // it is neither kept nor counted
     bool show;      // the ids of its tokens are wanted
     struct export leaving;
     int32_t own;          // while rows leave: those from here on came from elsewhere meanwhile, and do not leave again

@@ -1,0 +1,119 @@
+#!/usr/bin/python3
+"""Profiles: daemons measure their models, give way to requests, keep what they know, and tell each other.
+
+usage: profile_test.py NEBULUS MODELS [TEST...]
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from harness import Daemon, check, daemon, run_tests, wait_until
+from pair import MODELS, NEBULUS, RANDOM, two_nodes
+
+SMALL = os.path.join(MODELS, "random.gguf")
+SETTINGS = {"ctx": 1024, "kv_cells": 4096, "parallel": 2, "cluster": "off", "profile": "on"}
+
+
+def profiles(d):
+    return d.get("/nebulus/v1/profile").json["profiles"]
+
+
+def measured(d, node=None):
+    found = [p for p in profiles(d) if p["source"] == "measured" and not p["measuring"] and node in (None, p["node"])]
+    return found[0] if found else None
+
+
+def wait_measured(d, node=None):
+    return wait_until("the model is measured", lambda: measured(d, node))
+
+
+def cli(d, *words, code=0):
+    env = {**os.environ, "NEBULUS_API": f"127.0.0.1:{d.port}", "NEBULUS_HOME": os.getcwd()}
+    done = subprocess.run([NEBULUS, "profile", *words], env=env, capture_output=True, text=True, check=False, timeout=120)
+    check(done.returncode == code, f"{words}: {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+def check_sound(p):
+    costs = p["profile"]
+    check(len(costs) == 5 and all(0 <= v < 10 for v in costs.values()), costs)
+    check(costs["prefill_token"] > 0 and costs["decode_base"] > 0, costs)
+    check(p["prefill"] and p["decode"] and all(s["tokens_s"] > 0 for s in p["prefill"] + p["decode"]), p)
+    check(0 <= p["error"] < 1 and p["free_cells"] == 4096 and p["queued_tokens"] == 0, p)
+
+
+def test_measured_and_kept():
+    home = tempfile.mkdtemp(prefix="profile-", dir=os.getcwd())
+    try:
+        d = Daemon(NEBULUS, home, SMALL, threads=1, **SETTINGS)
+        first = wait_measured(d)
+        check_sound(first)
+        stats = d.model()["stats"]
+        check(stats["requests"] == stats["prefill_tokens"] == stats["decode_tokens"] == stats["cells_kept"] == 0, stats)
+        check(d.status()["requests"]["active"] == 0 and d.model()["requests"] == 0, d.status())
+        d.stop()
+        check(d.log().count("was measured") == 1, d.log())
+        d = Daemon(NEBULUS, home, SMALL, threads=1, **SETTINGS)  # reads it back
+        check(measured(d) and measured(d)["profile"].keys() == first["profile"].keys(), profiles(d))
+        d.stop()
+        check(d.log().count("was measured") == 1, d.log())
+        folder = os.path.join(home, "state", "profiles")
+        name = os.path.join(folder, os.listdir(folder)[0])
+        with open(name, encoding="utf-8") as f:
+            kept = json.load(f)
+        with open(name, "w", encoding="utf-8") as f:
+            json.dump({**kept, "profile": [-1, *kept["profile"][1:]]}, f)
+        d = Daemon(NEBULUS, home, SMALL, threads=1, **SETTINGS)  # absurd: measured anew
+        wait_measured(d)
+        d.stop()
+        check("is ignored: absurd profile: prefill_base is -1 s" in d.log() and d.log().count("was measured") == 2, d.log())
+        d = Daemon(NEBULUS, home, SMALL, threads=2, **SETTINGS)  # another machine, as it were
+        wait_measured(d)
+        d.stop()
+        check(d.log().count("was measured") == 3 and len(os.listdir(folder)) == 2, d.log())
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_request_comes_first():
+    with daemon(NEBULUS, RANDOM, **{**SETTINGS, "threads": 1}) as d:
+        for _ in range(10):
+            d.post("/nebulus/v1/profile", {})
+            answer = d.complete([400, 401, 402], max_tokens=2, ignore_eos=True)
+            check(answer.status == 200, answer.body)
+            if profiles(d)[0]["measuring"]:  # it was answered before the measuring's end
+                break
+        else:
+            raise AssertionError("requests wait for the end of the measuring")
+        check_sound(wait_measured(d))
+
+
+def test_jobs_correct_it():
+    with daemon(NEBULUS, SMALL, **{**SETTINGS, "profile": "off"}) as d:
+        check(profiles(d)[0]["source"] == "guessed" and profiles(d)[0]["error"] == 1, profiles(d))
+        check(d.complete(list(range(300, 500)), max_tokens=20, ignore_eos=True).status == 200, "no answer")
+        p = wait_measured(d)
+        check(p["jobs"] == 1 and not d.log().count("was measured"), p)
+        check("guessed" not in cli(d) and "measured" in cli(d, "random"), cli(d))
+        cli(d, "nobody", code=5)
+        again = json.loads(cli(d, "--measure", "--json"))["profiles"][0]
+        check(again["jobs"] == 0 and d.log().count("was measured") == 1, again)
+        check(d.post("/nebulus/v1/profile", {"model": "nobody"}).status == 404, "an unknown model")
+
+
+def test_told_to_others():
+    with two_nodes(SMALL, profile="on") as (a, b):
+        there = wait_measured(a, "edge")
+        here = wait_measured(b, "edge")
+        for name, cost in here["profile"].items():
+            told = there["profile"][name]
+            check(abs(told - cost) <= 0.5 * cost + 1e-12, f"{name} is {cost}, told {told}")
+        check(here["free_cells"] == 8192 and abs(there["free_cells"] - 8192) < 500, there)
+        a.ask([500] * 40, "edge", "edge", max_tokens=4).read()
+        check("edge" in a.cli("profile"), a.cli("profile"))
+
+
+run_tests([test_measured_and_kept, test_a_request_comes_first, test_jobs_correct_it, test_told_to_others], sys.argv[3:])
