@@ -5,7 +5,7 @@
 #include "plan/fit.h"
 #include "serve/profiles.h"
 
-enum { PROFILE_KEY = 512, PROFILE_MACHINE = 128 };
+enum { PROFILE_KEY = 640, PROFILE_MACHINE = 128 };
 
 // Of one model that is or was loaded.
 struct entry {
