@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""The published experiment, in slow motion: a DGX Spark reads, an M3 Ultra writes. Both are emulated (serve --emulate).
+
+    emulate.py BUILD_DIR [--scale 20] [--prompt 8192] [--gen 32] [--link 10] [--rounds 1]
+
+Two daemons take the times of Llama 3.1 8B f16 on these machines, times SCALE, while they compute a small model really. The link
+between them carries that model's KV rows in the time in which LINK Gbit/s would carry those of Llama 3.1 8B, times SCALE. The
+ideal is the Spark's prefill and the Mac's decode, each measured alone, without anything between them. The last line is one JSON
+object, in seconds of the real machines. `planner_chose_pair` is null where the gateway chooses no nodes by itself.
+"""
+import argparse
+import json
+import os
+import random
+import sys
+
+import nodes
+from nodes import median
+
+MODEL, BIG = "bench_emulate", "llama-3.1-8b"
+LAYERS, HEAD = 16, 32
+SHAPE = [f"layers={LAYERS}", "embd=64", "heads=1", "kv=1", f"head_dim={HEAD}", "ff=64", "vocab=8192", "type=q8_0",
+         "ctx=16384"]
+ROW_BYTES = LAYERS * 2 * HEAD * 2  # of a position, K and V as f16
+BIG_ROW_BYTES = 32 * 2 * 8 * 128 * 2  # 32 layers, 8 KV heads of 128
+SHORT = 50
+SPARK, MAC = "prime", "edge"
+WAYS = {"spark": (SPARK, SPARK), "mac": (MAC, MAC), "pair": (SPARK, MAC), "wait": (SPARK, MAC, "wait")}
+TARGET_OVERHEAD, TARGET_SPEEDUP = 0.03, 2.75
+
+
+class Bench:
+    def __init__(self, gateway, options):
+        self.port, self.options, self.random = gateway.port, options, random.Random(1)
+
+    def ask(self, length, tokens, way=()):
+        headers = dict(zip(("x-nebulus-prefill", "x-nebulus-decode", "x-nebulus-handover"), way))
+        prompt = [self.random.randrange(300, 8000) for _ in range(length)]  # a new one each time: nothing is kept of it
+        return nodes.Sample(self.port, MODEL, prompt, tokens, headers)
+
+    def measure(self, name):
+        """Medians of (prefill, decode, total) in seconds of the real machines."""
+        o = self.options
+        samples = [self.ask(o.prompt, o.gen, WAYS[name]) for _ in range(o.rounds)]
+        ttft, total = (median([v / o.scale for v in values]) for values in
+                       ([s.ttft for s in samples], [s.total for s in samples]))
+        print(f"{name:>6}: prefill {ttft:.3f} s, decode {total - ttft:.3f} s, total {total:.3f} s", flush=True)
+        return {"prefill": ttft, "decode": total - ttft, "total": total, "sample": samples[-1]}
+
+    def planned(self, length, tokens):
+        """Which nodes an answer came from that the gateway placed itself; None where it does not plan."""
+        sample = self.ask(length, tokens)
+        if "x-nebulus-plan" not in sample.headers:
+            return None
+        print(f"  asked without a place, {length} tokens: {sample.headers['x-nebulus-plan']}; {sample.total / self.options.scale:.3f} s")
+        return sample.trace["nodes"]
+
+
+def tail(sample, prompt):
+    """Seconds from the first token until the decode node held the prompt, and until it spoke."""
+    first, held, spoke = sample.when("token", 0), sample.when("installed", 1, prompt), sample.when("token", 1)
+    return [None if when is None else when - first for when in (held, spoke)]
+
+
+def run(o, model):
+    rate = o.link * ROW_BYTES / BIG_ROW_BYTES / o.scale
+    print(f"machine: {nodes.machine()}")
+    print(f"model: random llama, {' '.join(SHAPE)}; times: {BIG} f16 on dgx-spark and m3-ultra, x {o.scale:g}")
+    print(f"link: {rate * 1000:.2f} Mbit/s = {o.link:g} Gbit/s x {ROW_BYTES}/{BIG_ROW_BYTES} bytes of KV per token / {o.scale:g}")
+    flags = [["--emulate", f"{device}:{o.scale:g}@{BIG}"] for device in ("dgx-spark", "m3-ultra")]
+    with nodes.two_nodes(os.path.join(o.build, "nebulus"), model, rate, *flags) as (gateway, other):
+        bench = Bench(gateway, o)
+        bench.ask(64, 4, WAYS["pair"])  # connections are made, pages touched
+        spark, mac, pair = (bench.measure(name) for name in ("spark", "mac", "pair"))
+        wait = bench.measure("wait")  # the Spark writes the first token only
+        held, spoke = tail(pair["sample"], o.prompt)
+        if held is not None and spoke is not None:
+            print(f"        after the first token: the last rows {held / o.scale * 1000:+.1f} ms, the decode node's first word "
+                  f"{spoke / o.scale * 1000:+.1f} ms")
+        short, chosen = bench.planned(SHORT, 4), None
+        if short is not None:
+            chosen = bench.planned(o.prompt, o.gen)
+        for node in (gateway, other):
+            if node.said("its times are not reached"):
+                print(f"{node.name}: this machine was too slow for the emulated one: choose a larger --scale")
+    ideal = spark["prefill"] + mac["decode"]
+    return {"bench": "emulate", "spark_total": round(spark["total"], 3), "mac_total": round(mac["total"], 3),
+            "pair_total": round(pair["total"], 3), "speedup_vs_mac": round(mac["total"] / pair["total"], 3),
+            "ideal_sum": round(ideal, 3), "overhead": round(pair["total"] / ideal - 1, 4),
+            "pair_wait_total": round(wait["total"], 3), "planner_chose_pair": chosen and chosen == [SPARK, MAC],
+            "planner_stays_local": short and len(short) == 1}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build")
+    parser.add_argument("--scale", type=float, default=20)
+    parser.add_argument("--prompt", type=int, default=8192)
+    parser.add_argument("--gen", type=int, default=32)
+    parser.add_argument("--link", type=float, default=10)
+    parser.add_argument("--rounds", type=int, default=1)
+    o = parser.parse_args()
+    if not nodes.can_shape():
+        print("emulate: skipped: a shaped link needs root, ip and tc")
+        return
+    result = run(o, nodes.make_model(o.build, MODEL, *SHAPE))
+    print(f"targets: overhead <= {TARGET_OVERHEAD} {'met' if result['overhead'] <= TARGET_OVERHEAD else 'MISSED'}, speedup >= "
+          f"{TARGET_SPEEDUP} {'met' if result['speedup_vs_mac'] >= TARGET_SPEEDUP else 'MISSED'}")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    finally:
+        nodes.clean_up()
+        sys.stdout.flush()

@@ -1,0 +1,188 @@
+"""What benchmarks of two nodes share: daemons in network namespaces with a shaped link between them, and timed requests."""
+import contextlib
+import ctypes
+import http.client
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+
+CLONE_NEWNET = 0x40000000
+started, spaces = [], []
+
+
+def run(*command, **options):
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+
+
+def clean_up():
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+    for process in started:
+        process.wait()
+    started.clear()
+    for space in spaces:
+        subprocess.run(["ip", "netns", "del", space], check=False, capture_output=True)
+    spaces.clear()
+
+
+def make_spaces(rate):
+    """Two network namespaces with a link of `rate` Gbit/s between them; returns their addresses."""
+    a, b = f"nbp{os.getpid()}", f"nbe{os.getpid()}"
+    for space in (a, b):
+        run("ip", "netns", "add", space)
+        spaces.append(space)
+    run("ip", "link", "add", "nbp", "netns", a, "type", "veth", "peer", "name", "nbe", "netns", b)
+    for space, link, address in ((a, "nbp", "10.98.0.1"), (b, "nbe", "10.98.0.2")):
+        run("ip", "-n", space, "addr", "add", f"{address}/24", "dev", link)
+        run("ip", "-n", space, "link", "set", "lo", "up")
+        run("ip", "-n", space, "link", "set", link, "up")
+        if rate:
+            burst = max(64_000, int(rate * 1e9 / 8 / 500))
+            run("tc", "-n", space, "qdisc", "add", "dev", link, "root", "tbf", "rate", f"{int(rate * 1e6)}kbit",
+                "burst", str(burst), "latency", "20ms")
+    return "10.98.0.1", "10.98.0.2"
+
+
+def enter(space):
+    """Moves this thread into a network namespace, where the API of its node is."""
+    with open(f"/var/run/netns/{space}", encoding="ascii") as f:
+        if ctypes.CDLL(None, use_errno=True).setns(f.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+
+
+class Node:
+    """A daemon; `settings` are flags of `nebulus serve`."""
+
+    def __init__(self, program, home, name, core, space, address, port, model, *settings):
+        os.makedirs(home, mode=0o700)
+        self.name, self.program, self.space = name, program, space
+        self.env = {**{k: v for k, v in os.environ.items() if not k.startswith("NEBULUS_")}, "NEBULUS_HOME": home}
+        self.at = ["ip", "netns", "exec", space] if space else []
+        read, write = os.pipe()
+        with open(os.path.join(home, "log"), "wb") as log:
+            started.append(subprocess.Popen(
+                [*self.at, "taskset", "-c", str(core), program, "serve", "--name", name, "--api", "127.0.0.1:0", "--cluster",
+                 f"{address}:{port}", "--model", model, "--threads", "1", "--ctx", "10240", "--kv-cells", "12288",
+                 "--keep", "0", *settings, "--ready-fd", str(write)],
+                pass_fds=[write], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        os.close(write)
+        with os.fdopen(read) as f:
+            self.port = int(f.readline())
+        self.env["NEBULUS_API"] = f"127.0.0.1:{self.port}"
+
+    def said(self, words):
+        """Whether its log holds these words."""
+        with open(os.path.join(self.env["NEBULUS_HOME"], "log"), encoding="utf-8", errors="replace") as f:
+            return words in f.read()
+
+    def cli(self, *words, **options):
+        return run(*self.at, self.program, *words, env=self.env, **options)
+
+
+def pair(a, b, address, model):
+    a.cli("cluster", "init", "bench", "--no-passphrase")
+    invite = subprocess.Popen([*a.at, a.program, "invite", "--address", f"{address}:7421"], env=a.env, text=True,
+                              stdout=subprocess.PIPE)
+    b.cli("join", "-", input=invite.stdout.readline())
+    invite.wait()
+    for node in (a, b):
+        node.cli("load", model)
+    for _ in range(200):
+        if all(one["state"] in ("up", "self") for one in json.loads(a.cli("nodes", "--json"))["nodes"]):
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"the nodes do not see each other: {a.cli('nodes', '--json')}")
+
+
+class Sample:
+    """One request: when each event with text came, in seconds since it was sent, and its trace."""
+
+    def __init__(self, port, model, prompt, tokens, headers):
+        body = json.dumps({"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True,
+                           "stream": True})
+        begin = time.perf_counter()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+        connection.request("POST", "/v1/completions", body, {"content-type": "application/json", **headers})
+        response = connection.getresponse()
+        if response.status != 200:
+            raise SystemExit(f"a request failed: {response.status}: {response.read().decode(errors='replace')}")
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self.times, self.text, answer = [], "", ""
+        for line in response:
+            if not line.startswith(b"data: {"):
+                continue
+            event = json.loads(line[6:])
+            if "error" in event:
+                raise SystemExit(f"a request failed: {event['error']}")
+            answer = event.get("id", answer)
+            text = "".join(choice.get("text") or "" for choice in event.get("choices", []))
+            if text:
+                self.times.append(time.perf_counter() - begin)
+                self.text += text
+        self.total = time.perf_counter() - begin
+        connection.close()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("GET", f"/nebulus/v1/traces/{answer}")
+        self.trace = json.loads(connection.getresponse().read())
+        connection.close()
+
+    @property
+    def ttft(self):
+        return self.times[0]
+
+    def gaps(self):
+        return [b - a for a, b in zip(self.times, self.times[1:])]
+
+    def when(self, event, place, value=0):
+        """Seconds until an event of at least that value, or None."""
+        for one in self.trace["events"]:
+            if one["event"] == event and one["place"] == place and one["value"] >= value:
+                return one["ms"] / 1000
+        return None
+
+
+def median(values):
+    values = [v for v in values if v is not None]
+    return statistics.median(values) if values else None
+
+
+def can_shape():
+    return not os.geteuid() and shutil.which("tc") and shutil.which("ip")
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="ascii") as f:
+        cpu = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), platform.machine())
+    return f"{cpu}, {os.cpu_count()} cores, one per node; load average {os.getloadavg()[0]:.2f} at start"
+
+
+def make_model(build, name, *shape):
+    """A random model of that shape, made once per build; returns its path."""
+    path = os.path.join(build, "models", f"{name}.gguf")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if not os.path.exists(path):
+        run(os.path.join(build, "tools/mkmodel/mkmodel"), "random", path, *shape)
+    return path
+
+
+@contextlib.contextmanager
+def two_nodes(program, model, rate, *settings):
+    """A paired "prime" and "edge" behind a link of `rate` Gbit/s; settings: the flags of each. The caller is then where the
+    first one's API is."""
+    home = tempfile.mkdtemp(prefix="nebulus-bench-")
+    try:
+        addresses = make_spaces(rate)
+        nodes = [Node(program, f"{home}/{name}", name, i % os.cpu_count(), spaces[i], addresses[i], 7421, model, *settings[i])
+                 for i, name in enumerate(("prime", "edge"))]
+        enter(spaces[0])
+        pair(*nodes, addresses[0], os.path.basename(model).removesuffix(".gguf"))
+        yield nodes
+    finally:
+        clean_up()
+        shutil.rmtree(home, ignore_errors=True)
