@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The published experiment, in slow motion: a DGX Spark reads, an M3 Ultra writes. Both are emulated (serve --emulate).
 
-    emulate.py BUILD_DIR [--scale 20] [--prompt 8192] [--gen 32] [--link 10] [--rounds 1]
+    emulate.py BUILD_DIR [--scale 10] [--prompt 8192] [--gen 32] [--link 10] [--rounds 1]
 
 Two daemons take the times of Llama 3.1 8B f16 on these machines, times SCALE, while they compute a small model really. The link
 between them carries that model's KV rows in the time in which LINK Gbit/s would carry those of Llama 3.1 8B, times SCALE. The
@@ -52,7 +52,8 @@ class Bench:
         sample = self.ask(length, tokens)
         if "x-nebulus-plan" not in sample.headers:
             return None
-        print(f"  asked without a place, {length} tokens: {sample.headers['x-nebulus-plan']}; {sample.total / self.options.scale:.3f} s")
+        total, plan = sample.total / self.options.scale, sample.headers["x-nebulus-plan"]
+        print(f"  asked without a place, {length} tokens: {plan}; {total:.3f} s")
         return sample.trace["nodes"]
 
 
@@ -94,7 +95,7 @@ def run(o, model):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
-    parser.add_argument("--scale", type=float, default=20)
+    parser.add_argument("--scale", type=float, default=10)
     parser.add_argument("--prompt", type=int, default=8192)
     parser.add_argument("--gen", type=int, default=32)
     parser.add_argument("--link", type=float, default=10)
