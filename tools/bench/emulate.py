@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The published experiment, in slow motion: a DGX Spark reads, an M3 Ultra writes. Both are emulated (serve --emulate).
 
-    emulate.py BUILD_DIR [--scale 10] [--prompt 8192] [--gen 32] [--link 10] [--rounds 1]
+    emulate.py BUILD_DIR [--scale 20] [--prompt 8192] [--gen 32] [--link 10] [--rounds 1]
 
 Two daemons take the times of Llama 3.1 8B f16 on these machines, times SCALE, while they compute a small model really. The link
 between them carries that model's KV rows in the time in which LINK Gbit/s would carry those of Llama 3.1 8B, times SCALE. The
@@ -18,7 +18,7 @@ import nodes
 from nodes import median
 
 MODEL, BIG = "bench_emulate", "llama-3.1-8b"
-LAYERS, HEAD = 16, 32
+LAYERS, HEAD = 8, 64
 SHAPE = [f"layers={LAYERS}", "embd=64", "heads=1", "kv=1", f"head_dim={HEAD}", "ff=64", "vocab=8192", "type=q8_0",
          "ctx=16384"]
 ROW_BYTES = LAYERS * 2 * HEAD * 2  # of a position, K and V as f16
@@ -95,7 +95,7 @@ def run(o, model):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
-    parser.add_argument("--scale", type=float, default=10)
+    parser.add_argument("--scale", type=float, default=20)
     parser.add_argument("--prompt", type=int, default=8192)
     parser.add_argument("--gen", type=int, default=32)
     parser.add_argument("--link", type=float, default=10)
