@@ -204,8 +204,8 @@ int paused_decode(const json_t *msg, int32_t *tokens, int32_t *past, struct err 
 
 // ---------------------------------------------------------------- the beginning of a request
 json_t *begin_encode(uint64_t id, const struct gen_begin *b) {
-    json_t *msg = json_pack("{s:s, s:I, s:i, s:i}", "t", "begin", "id", (json_int_t)id, "prompt_tokens",
-                            (int)b->prompt_tokens, "cached", (int)b->cached_tokens);
+    json_t *msg = json_pack("{s:s, s:I, s:i, s:i, s:i}", "t", "begin", "id", (json_int_t)id, "prompt_tokens",
+                            (int)b->prompt_tokens, "cached", (int)b->cached_tokens, "answer", (int)b->answer_tokens);
     int rc = msg ? 0 : -1;
     if (!rc && b->prompt_text) rc = json_object_set_new(msg, "prompt_text", json_string(b->prompt_text));
     if (!rc && b->tokens) rc = json_object_set_new(msg, "tokens", json_ints(b->tokens, b->prompt_tokens));
@@ -218,13 +218,15 @@ int begin_decode(const json_t *msg, struct gen_begin *b, int32_t **tokens, struc
     int32_t n = 0;
     *b = (struct gen_begin){.prompt_text = NULL};
     *tokens = NULL;
-    int64_t prompt = 0, cached = 0;
+    int64_t prompt = 0, cached = 0, answer = 0;
     if (json_get_int(msg, "prompt_tokens", 0, INT32_MAX, &prompt, e) ||
-        json_get_int(msg, "cached", 0, prompt, &cached, e) || json_get_string(msg, "prompt_text", &b->prompt_text, e) ||
+        json_get_int(msg, "cached", 0, prompt, &cached, e) || json_get_int(msg, "answer", 0, INT32_MAX, &answer, e) ||
+        json_get_string(msg, "prompt_text", &b->prompt_text, e) ||
         json_get_ints(msg, "tokens", 0, INT32_MAX, LIMIT_JSON_VALUES, tokens, &n, e))
         return -1;
     b->prompt_tokens = (int32_t)prompt;
     b->cached_tokens = (int32_t)cached;
+    b->answer_tokens = (int32_t)answer;
     b->tokens = *tokens;
     if (!*tokens || n == b->prompt_tokens) return 0;
     free(*tokens);

@@ -298,14 +298,15 @@ static void memory_and_positions(void **state) {
 static void beginnings(void **state) {
     (void)state;
     static const char *const bad[] = {"{\"prompt_tokens\":2,\"tokens\":[1]}", "{\"prompt_tokens\":1,\"tokens\":[-1]}",
-                                      "{\"prompt_tokens\":1,\"cached\":2}", "{\"prompt_tokens\":-1}"};
+                                      "{\"prompt_tokens\":1,\"cached\":2}", "{\"prompt_tokens\":-1}",
+                                      "{\"prompt_tokens\":1,\"answer\":-1}"};
     static const int32_t tokens[] = {4, 5};
-    struct gen_begin in = {.prompt_tokens = 2, .cached_tokens = 1, .prompt_text = "x", .tokens = tokens}, out;
+    struct gen_begin in = {2, 1, 7, "x", tokens}, out;
     int32_t *owned;
     struct err e;
     json_t *msg = through_frame(begin_encode(4, &in), 7);
     assert_int_equal(begin_decode(msg, &out, &owned, &e), 0);
-    assert_true(out.prompt_tokens == 2 && out.cached_tokens == 1 && out.tokens == owned && owned[1] == 5);
+    assert_true(out.prompt_tokens == 2 && out.cached_tokens == 1 && out.answer_tokens == 7 && owned[1] == 5);
     assert_string_equal(out.prompt_text, "x");
     free(owned);
     json_decref(msg);

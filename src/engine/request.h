@@ -54,6 +54,7 @@ enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED };
 struct gen_begin {
     int32_t prompt_tokens;
     int32_t cached_tokens;   // of those, in the KV cache already
+    int32_t answer_tokens;   // most that may follow: max_tokens, or what the context has room for; 0 = not told
     const char *prompt_text; // only when echo_prompt, else NULL; borrowed during the callback
     // prompt_tokens of them, only when show_tokens and no more than LIMIT_JSON_VALUES / 2, else NULL; borrowed likewise
     const int32_t *tokens;

@@ -86,14 +86,16 @@ static void arrive(struct seat *seat, const struct err *why) {
 }
 
 // ---------------------------------------------------------------- what the places tell
-static void on_opened(void *arg, const struct place_opened *o) {
-    struct seat *seat = arg;
+static void on_failed(void *arg, const struct err *why);
+
+static void open_here(struct seat *seat, const struct place_opened *o) {
     struct course *c = seat->course;
     seat->credits = o->credits;
     if (o->whole) flow_whole(c->flow);
     if (!c->contract[0]) {
         snprintf(c->contract, sizeof c->contract, "%s", o->contract);
         snprintf(c->weights, sizeof c->weights, "%s", o->weights);
+        if (o->begin.answer_tokens) c->gen.max_tokens = o->begin.answer_tokens; // as long as this place would make it
     }
     char *emulated = c->trace.emulated[seat->shown_as];
     text_escape(emulated, sizeof *c->trace.emulated, o->emulated);
@@ -101,6 +103,23 @@ static void on_opened(void *arg, const struct place_opened *o) {
     enter(c);
     flow_opened(c->flow, seat->index, &o->begin);
     leave(c);
+}
+
+static bool has_room(const struct seat *seat, const struct place_opened *o, struct err *why) {
+    long long wanted = seat->course->gen.max_tokens, room = o->begin.answer_tokens;
+    if (seat->course->goal != seat || !room || room >= wanted) return true;
+    err_set(why, ERR_LIMIT, "the answer may have %lld tokens, and the context there holds %lld: raise ctx there",
+            wanted, room);
+    return false;
+}
+
+static void on_opened(void *arg, const struct place_opened *o) {
+    struct seat *seat = arg;
+    struct err why;
+    if (has_room(seat, o, &why))
+        open_here(seat, o);
+    else
+        on_failed(seat, &why);
 }
 
 static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t id) {

@@ -42,6 +42,7 @@ struct flow {
     enum wait wait;                         // what the timer is set for
     struct buf prompt, generated;           // int32_t each
     int32_t n_prompt, cached;               // valid once begun
+    int32_t most;                           // tokens that the answer may have, as the first place has said
     bool begun, paired;                     // the client was told; the decode place was asked
     bool blind;                             // not all tokens are known: no other place can go on
     bool quiet, over;                       // in flow_new; after the last order
@@ -321,6 +322,7 @@ static int learn(struct flow *f, const struct gen_begin *b) {
     struct err why;
     f->n_prompt = b->prompt_tokens;
     f->cached = b->cached_tokens;
+    f->most = b->answer_tokens;
     f->begun = true;
     if (b->tokens && buf_append(&f->prompt, b->tokens, (size_t)b->prompt_tokens * sizeof(int32_t))) {
         err_set(&why, ERR_INTERNAL, "out of memory for the %d tokens of a prompt", (int)b->prompt_tokens);
@@ -419,6 +421,11 @@ void flow_ended(struct flow *f, int place, const struct gen_result *r) {
     bool complete = r->completion_tokens == told || r->completion_tokens == told + 1; // the last one may have no text
     if (s != f->speaker || !speaks(s) || r->finish == FINISH_CANCELLED || !complete) {
         err_set(&why, ERR_WORKER, "a worker ended a request before its time");
+        lose(f, s, &why);
+        return;
+    }
+    if (r->finish == FINISH_LENGTH && r->completion_tokens < f->most) {
+        err_set(&why, ERR_LIMIT, "its context holds no more than %d tokens", (int)(f->n_prompt + r->completion_tokens));
         lose(f, s, &why);
         return;
     }

@@ -92,6 +92,7 @@ void flow_opened(struct flow *f, int place, const struct gen_begin *b); // token
 void flow_text(struct flow *f, int place, const char *text, size_t len, int32_t tokens, int32_t id);
 void flow_installed(struct flow *f, int place, int32_t upto);
 void flow_paused(struct flow *f, int place, int32_t tokens, int32_t past);
+// A place whose context is full before the answer is as long as the first place would have made it counts as failed.
 // The client hears of the tokens of the whole job, and that those were cached which the first place did not compute;
 // the durations are those of the place that ended.
 void flow_ended(struct flow *f, int place, const struct gen_result *r);

@@ -247,7 +247,7 @@ static void test_a_whole_life(void **state) {
     struct place *p = open_well();
     const struct place_events *ev = &site_there()->place.ev;
     void *arg = site_there()->place.arg;
-    struct place_opened o = {{3, 1, NULL, tokens}, "ab", "cd", 4, "m3-ultra:2", true};
+    struct place_opened o = {{3, 1, 0, NULL, tokens}, "ab", "cd", 4, "m3-ultra:2", true};
     struct place_target to = {"cccc", 1234567890123456789u, 3, 4, "f16"};
     ev->opened(arg, &o);
     assert_int_equal(place_stream(p, &to, &e), 0);

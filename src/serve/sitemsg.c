@@ -79,10 +79,10 @@ json_t *sitemsg_write_plain(const char *type) { return json_pack("{s:s}", "t", t
 
 // ---------------------------------------------------------------- what is told
 json_t *sitemsg_write_opened(const struct place_opened *o) {
-    json_t *msg =
-        json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:s, s:b}", "t", "site.opened", "prompt_tokens",
-                  (int)o->begin.prompt_tokens, "cached", (int)o->begin.cached_tokens, "credits", (int)o->credits,
-                  "contract", o->contract, "weights", o->weights, "emulated", o->emulated, "whole", o->whole);
+    json_t *msg = json_pack("{s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:b}", "t", "site.opened", "prompt_tokens",
+                            (int)o->begin.prompt_tokens, "cached", (int)o->begin.cached_tokens, "answer",
+                            (int)o->begin.answer_tokens, "credits", (int)o->credits, "contract", o->contract, "weights",
+                            o->weights, "emulated", o->emulated, "whole", o->whole);
     int rc = 0;
     if (o->begin.tokens) rc = json_object_set_new(msg, "tokens", json_ints(o->begin.tokens, o->begin.prompt_tokens));
     if (o->begin.prompt_text) rc |= json_object_set_new(msg, "prompt_text", json_string(o->begin.prompt_text));
@@ -94,17 +94,19 @@ json_t *sitemsg_write_opened(const struct place_opened *o) {
 int sitemsg_read_opened(const json_t *msg, struct place_opened *o, int32_t **tokens, struct err *e) {
     struct gen_begin *b = &o->begin;
     int32_t n = 0;
-    int64_t cached = 0;
+    int64_t cached = 0, answer = 0;
     *tokens = NULL;
     *o = (struct place_opened){.contract = "", .weights = "", .emulated = ""};
     if (get_whole(msg, "prompt_tokens", 0, &b->prompt_tokens, e) ||
-        json_get_int(msg, "cached", 0, b->prompt_tokens, &cached, e) || get_credits(msg, "credits", &o->credits, e) ||
+        json_get_int(msg, "cached", 0, b->prompt_tokens, &cached, e) ||
+        json_get_int(msg, "answer", 0, INT32_MAX, &answer, e) || get_credits(msg, "credits", &o->credits, e) ||
         json_get_string(msg, "prompt_text", &b->prompt_text, e) || json_get_string(msg, "contract", &o->contract, e) ||
         json_get_string(msg, "weights", &o->weights, e) || json_get_string(msg, "emulated", &o->emulated, e) ||
         json_get_bool(msg, "whole", &o->whole, e) ||
         json_get_ints(msg, "tokens", 0, INT32_MAX, LIMIT_JSON_VALUES, tokens, &n, e))
         return -1;
     b->cached_tokens = (int32_t)cached;
+    b->answer_tokens = (int32_t)answer;
     b->tokens = *tokens;
     if (!*tokens || n == b->prompt_tokens) return 0;
     free(*tokens);

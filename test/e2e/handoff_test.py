@@ -13,7 +13,7 @@ import tempfile
 
 from harness import check, end_process, in_parallel, run_tests, wait_until
 from pair import (CHUNK, LONG, MODELS, RANDOM, RECALL, STATE, check_moved, events, has_moved, passage, prompt_of, quotation,
-                  two_nodes)
+                  some_nodes, two_nodes)
 
 
 # ---- the same bytes
@@ -192,6 +192,26 @@ def test_kept_gives_way():
             wait_until("nothing is in use", lambda node=node: node.model()["stats"]["cells_used"] == 0)
             stats = node.model()["stats"]
             check(0 < stats["cells_kept"] <= stats["cells_total"], f"{stats}")
+
+
+def test_contexts_of_other_sizes():
+    """Each node's context is its own; the answer is as long as the reading node alone would make it."""
+    with some_nodes(RANDOM, RANDOM, each=({"ctx": 1024}, {"ctx": 256})) as (a, b):
+        prompt = prompt_of(150)
+        for gateway, prefill, decode, length in ((a, "prime", "edge", 500), (b, "prime", "edge", 500), (a, "edge", "prime", None)):
+            limit = {"max_tokens": length} if length else {}
+            first = a if prefill == "prime" else b
+            alone = first.ask(prompt, ignore_eos=True, **limit).read()
+            both = gateway.ask(prompt, prefill, decode, ignore_eos=True, **limit).read()
+            check(both.error is None and both.text[:300] == alone.text[:300], f"{both.error} {both.text!r} is not {alone.text!r}")
+            check(both.finish == "length" and both.usage is None, f"{both.finish}")
+            tokens = gateway.trace()["completion_tokens"]
+            check(tokens == (length or 256 - 150), f"{tokens} tokens: {json.dumps(gateway.trace())}")
+        stream = a.ask(prompt, max_tokens=600, ignore_eos=True).first_text()
+        answer = a.request("POST", "/nebulus/v1/drain", {"node": "prime", "to": "edge"})
+        wait_until("the smaller node is done without", lambda: "raise ctx there" in a.log())
+        stream.read()
+        check(stream.error is None and a.trace()["completion_tokens"] == 600, f"{answer.body} {stream.error}")
 
 
 # ---- refusals

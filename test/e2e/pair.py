@@ -62,13 +62,13 @@ def two_nodes(model=RANDOM, other=None, **settings):
 
 
 @contextlib.contextmanager
-def some_nodes(*models, **settings):
-    """Two or three nodes with these models, None = no model; they all see each other."""
+def some_nodes(*models, each=({}, {}, {}), **settings):
+    """Two or three nodes with these models, None = no model, and settings of each; they all see each other."""
     home = tempfile.mkdtemp(prefix="pair-", dir=os.getcwd())
     nodes = []
     try:
-        for name, file in zip(("prime", "edge", "third"), models):
-            nodes.append(Node(os.path.join(home, name), name, file, **settings))
+        for name, file, own in zip(("prime", "edge", "third"), models, each):
+            nodes.append(Node(os.path.join(home, name), name, file, **settings, **own))
         nodes[0].cli("cluster", "init", "test", "--no-passphrase")
         for node in nodes[1:]:
             join(nodes[0], node)

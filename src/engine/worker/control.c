@@ -36,10 +36,10 @@ static struct sequence *make_sequence(struct control *c, uint64_t id, struct gen
 }
 
 // Of longer prompts the tokens are not told: no message may hold so many values.
-static json_t *begin_of(uint64_t id, const struct gen_request *r, struct prompt *p, const llama_token *tokens) {
-    struct gen_begin b = {.prompt_tokens = p->n};
+static json_t *begin_of(uint64_t id, const struct gen_request *r, struct prompt *p, const struct sequence *s) {
+    struct gen_begin b = {.prompt_tokens = p->n, .answer_tokens = s->most - p->n};
     if (r->echo_prompt) b.prompt_text = buf_str(&p->text);
-    if (r->show_tokens && p->n <= BEGIN_TOKENS) b.tokens = tokens;
+    if (r->show_tokens && p->n <= BEGIN_TOKENS) b.tokens = s->tokens;
     return begin_encode(id, &b);
 }
 
@@ -58,7 +58,7 @@ static void on_request(struct control *c, const json_t *msg) {
     if (prompt_build(&p, c->model, &r, &e)) goto out;
     s = make_sequence(c, id, &r, &p, &e);
     if (!s) goto out;
-    begin = begin_of(id, &r, &p, s->tokens);
+    begin = begin_of(id, &r, &p, s);
     if (r.hold && s->most > s->prompt && begin)
         s->begin = begin;
     else
