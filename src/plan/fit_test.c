@@ -103,6 +103,20 @@ static void test_outliers(void **state) {
         add(&f, sample(floor(16 * exp2(8 * drand48())), 0, slower, 0.05));
     }
     for (double n = 32; n <= 4096; n *= 2) predicts(&f, n, 0, 1, 0.15);
+    begin(&f);
+    for (int i = 0; i < 160; i++) add(&f, sample(floor(16 * exp2(8 * drand48())), 0, i % 3 ? 1 : 3, 0.02));
+    for (double n = 32; n <= 4096; n *= 2) predicts(&f, n, 0, 1, 0.06);
+}
+
+// Longer prompts that take less: the nearest that a machine can do is to take as long for all.
+static void test_never_negative(void **state) {
+    struct fit f;
+    struct profile p;
+    (void)state;
+    begin(&f);
+    for (int i = 1; i <= 4; i++) add(&f, (struct fit_sample){.tokens = 1000 * i, .prefill_s = 1.2 - 0.2 * i});
+    fit_profile(&f, &p);
+    assert_true(prefill_seconds(&p, 1000, 0) < 0.9 && prefill_seconds(&p, 4000, 0) < 0.9);
 }
 
 // A machine that has become slower is believed; many short requests do not wipe out what long ones have taught.
@@ -196,15 +210,11 @@ static void test_resume(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_guess),
-        cmocka_unit_test(test_one_sample),
-        cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_noise),
-        cmocka_unit_test(test_outliers),
-        cmocka_unit_test(test_forgetting),
-        cmocka_unit_test(test_error_of_predictions),
-        cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_anything),
+        cmocka_unit_test(test_guess),      cmocka_unit_test(test_one_sample),
+        cmocka_unit_test(test_exact),      cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_outliers),   cmocka_unit_test(test_never_negative),
+        cmocka_unit_test(test_forgetting), cmocka_unit_test(test_error_of_predictions),
+        cmocka_unit_test(test_hostile),    cmocka_unit_test(test_anything),
         cmocka_unit_test(test_resume),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,7 +69,7 @@ class Node:
             started.append(subprocess.Popen(
                 [*self.at, "taskset", "-c", str(core), program, "serve", "--name", name, "--api", "127.0.0.1:0", "--cluster",
                  f"{address}:{port}", "--model", model, "--threads", "1", "--ctx", "10240", "--kv-cells", "12288",
-                 "--keep", "0", *settings, "--ready-fd", str(write)],
+                 "--keep", "0", "--profile", "off", *settings, "--ready-fd", str(write)],
                 pass_fds=[write], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
         os.close(write)
         with os.fdopen(read) as f:

@@ -71,11 +71,28 @@ int server_start_ours(struct server *s, struct server_settings *o, struct err *e
     *s = (struct server){.name = "nebulus", .port = free_port()};
     write_numbers(o);
     snprintf(api, sizeof api, "127.0.0.1:%u", (unsigned)s->port);
-    char *const arguments[] = {
-        WORD(o->program), WORD("serve"),      WORD("--quiet"),   WORD("--api"),     api,
-        WORD("--model"),  WORD(o->model),     WORD("--ctx"),     o->context_text,   WORD("--kv-cells"),
-        o->total_text,    WORD("--parallel"), o->parallel_text,  WORD("--threads"), o->threads_text,
-        WORD("--chunk"),  o->chunk_text,      WORD("--kv-type"), WORD("f16"),       NULL};
+    char *const arguments[] = {WORD(o->program),
+                               WORD("serve"),
+                               WORD("--quiet"),
+                               WORD("--api"),
+                               api,
+                               WORD("--model"),
+                               WORD(o->model),
+                               WORD("--ctx"),
+                               o->context_text,
+                               WORD("--kv-cells"),
+                               o->total_text,
+                               WORD("--parallel"),
+                               o->parallel_text,
+                               WORD("--threads"),
+                               o->threads_text,
+                               WORD("--chunk"),
+                               o->chunk_text,
+                               WORD("--kv-type"),
+                               WORD("f16"),
+                               WORD("--profile"),
+                               WORD("off"),
+                               NULL};
     return start(s, arguments, o->home, e);
 }
 
