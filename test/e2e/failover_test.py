@@ -16,8 +16,8 @@ from pair import RANDOM, RECALL, events, kill, kill_worker, passage, quotation, 
 # whatever is rounded how.
 TEXT = passage(500)
 PROMPT = quotation(TEXT, 40)
-LONG, WARM = {"max_tokens": 150}, {"temperature": 1.5, "seed": 3}
-ALONE = TEXT[40:190]
+LONG, WARM = {"max_tokens": 400}, {"temperature": 1.5, "seed": 3}
+ALONE = TEXT[40:440]
 
 
 def holders(node):

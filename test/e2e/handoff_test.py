@@ -198,7 +198,8 @@ def test_contexts_of_other_sizes():
     """Each node's context is its own; the answer is as long as the reading node alone would make it."""
     with some_nodes(RANDOM, RANDOM, each=({"ctx": 1024}, {"ctx": 256})) as (a, b):
         prompt = prompt_of(150)
-        for gateway, prefill, decode, length in ((a, "prime", "edge", 500), (b, "prime", "edge", 500), (a, "edge", "prime", None)):
+        ways = (a, "prime", "edge", 500), (b, "prime", "edge", 500), (a, "edge", "prime", None)
+        for gateway, prefill, decode, length in ways:
             limit = {"max_tokens": length} if length else {}
             first = a if prefill == "prime" else b
             alone = first.ask(prompt, ignore_eos=True, **limit).read()

@@ -133,7 +133,7 @@ def slow_link():
         wait_measured(a, b)
         learned = link_of(a, "edge")["gbit_s"] * 1000
         figures = measure(a, "edge", 1)
-        check(SLOW_MBIT / 3 < figures["gbit_s"] * 1000 < SLOW_MBIT * 1.1, f"{figures}")
+        check(SLOW_MBIT / 3 < figures["gbit_s"] * 1000 < SLOW_MBIT * 1.5, f"{figures}")
         check(learned < SLOW_MBIT * 4, f"learned by itself: {learned} Mbit/s")
         exact = hand_over(a)  # how fast this model reads is not known before its first job
         check(exact["wire"] == "f16", json.dumps(exact))
