@@ -37,6 +37,7 @@ struct settings {
     char name[SETTING_SIZE];      // of this node; "" = the host's
     char peers[SETTING_SIZE];     // HOST:PORT, separated by commas: where members may be, beside the roster's word
     char discovery[SETTING_SIZE]; // on|off: multicast DNS
+    char plan[SETTING_SIZE];      // on|off: the planner chooses the nodes of requests
     // worker; 0 or -1 = choose from the machine and the model
     long ctx;                                  // tokens one sequence may hold; 0 = the model's, as far as memory allows
     long kv_cells;                             // tokens of all sequences together; 0 = from memory

@@ -1,5 +1,6 @@
-// nebulus plan: what a request would cost on devices that one has, or thinks of buying. Pure arithmetic (plan/), no
-// daemon.
+// nebulus plan: what a request would cost on devices that one has, or thinks of buying: pure arithmetic (plan/), no
+// daemon. Without a device: what the daemon predicts for its cluster.
+#include "cli/plan_live.h"
 #include "cli/plan_parts.h"
 
 #include <string.h>
@@ -87,9 +88,21 @@ static int print(const struct what_if *w, const struct args *a, struct err *e) {
     return d ? plan_buy_print(w, d, &price, json, e) : -1;
 }
 
+// No question about machines that are not there: the daemon is asked about those that are.
+static bool is_live(const struct args *a) {
+    for (size_t i = 0; i < a->n_given; i++) {
+        const char *name = a->given[i].option ? a->given[i].option->name : "api";
+        if (strcmp(name, "prompt") && strcmp(name, "gen") && strcmp(name, "explain") && strcmp(name, "json") &&
+            strcmp(name, "api"))
+            return false;
+    }
+    return true;
+}
+
 static int run(struct invocation *in) {
     struct err e = {.code = ERR_NONE};
     struct what_if w;
+    if (is_live(&in->args)) return plan_live_run(in);
     if (check(&in->args, &e)) return cli_usage(in->command, &e);
     if (!what_if_read(&w, in, &e) && !print(&w, &in->args, &e)) return CLI_OK;
     return e.code == ERR_INVALID && e.param[0] ? cli_usage(in->command, &e) : cli_fail(&e);
@@ -100,14 +113,16 @@ const struct command command_plan = {
     .group = "Cluster",
     .arguments = "MODEL",
     .summary = "Predict what a request costs on which machines",
-    .details = "MODEL is a known model's name, a stored one, or a .gguf file. Works without a daemon:\n"
-               "  nebulus plan llama-3.1-8b --prompt 8192 --gen 32 --device dgx-spark --device m3-ultra --link 10gbe\n"
-               "A wrong name lists the known ones. Figures are estimates from data sheets and published measurements.",
+    .details =
+        "MODEL is a known model's name, a stored one, or a .gguf file. With devices, this works without a daemon:\n"
+        "  nebulus plan llama-3.1-8b --prompt 8192 --gen 32 --device dgx-spark --device m3-ultra --link 10gbe\n"
+        "Without any: what the daemon predicts for the nodes of its cluster, by which it chooses them.\n"
+        "A wrong name lists the known ones. Figures are estimates from data sheets and published measurements.",
     .min_words = 1,
     .max_words = 1,
     .completes = COMPLETES_MODELS,
     .options = options,
     .n_options = COUNT_OF(options),
-    .settings = SETTINGS_UNUSED,
+    .settings = SETTINGS_API,
     .run = run,
 };

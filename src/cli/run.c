@@ -7,6 +7,7 @@
 #include "cli/generate.h"
 #include "cli/interrupt.h"
 #include "cli/own_daemon.h"
+#include "cli/plan_live.h"
 #include "cli/residency.h"
 #include "cli/term.h"
 
@@ -31,6 +32,10 @@ static const struct option options[] = {
      .type = OPTION_TEXT,
      .placeholder = "HOW",
      .help = "zero-stall (default), wait, or after: how the answer changes nodes"},
+    {.name = "explain",
+     .letter = 'x',
+     .type = OPTION_FLAG,
+     .help = "first say on stderr which nodes could do it, and why"},
     {.name = "stats", .letter = 'v', .type = OPTION_FLAG, .help = "tokens, TTFT and TPOT on stderr after the answer"},
     {.name = "verbose", .type = OPTION_FLAG, .help = "the same"},
     OPTION_JSON,
@@ -143,6 +148,18 @@ static json_t *make_request(struct job *j, struct err *e) {
     return NULL;
 }
 
+// What the planner thinks of the request; that it knows nothing is no reason not to answer.
+static void explain(struct job *j) {
+    const char *system = args_text(&j->in->args, "system", "");
+    size_t bytes = j->prompt.len + strlen(system);
+    json_t *question = json_pack("{s:s, s:I}", "model", j->loading.name, "prompt_bytes", (json_int_t)bytes);
+    struct err e = {.code = ERR_NONE};
+    if (args_has(&j->in->args, "max-tokens"))
+        json_object_set_new(question, "max_tokens", json_integer(args_int(&j->in->args, "max-tokens", 1)));
+    if (plan_live_explain(j->api, question, &e)) term_notice("no plan: %s", e.msg);
+    json_decref(question);
+}
+
 // {"v":1,"model","answer","finish_reason","usage","nebulus"} from the daemon's OpenAI-shaped answer.
 static json_t *record_of(const json_t *answer) {
     json_t *record = cli_object(), *choice = json_array_get(json_object_get(answer, "choices"), 0);
@@ -190,8 +207,10 @@ static int run(struct invocation *in) {
     if (!rc) rc = add_placement(&j, &e);
     if (!rc && j.interactive)
         code = chat_run(j.api, &in->args, &in->paths, j.loading.name);
-    else if (!rc)
+    else if (!rc) {
+        if (args_has(&in->args, "explain")) explain(&j);
         rc = answer_once(&j, &e);
+    }
     if (rc) code = !readable && e.code == ERR_INVALID ? cli_usage(in->command, &e) : cli_fail(&e);
     loading_free(&j.loading);
     api_close(j.api);

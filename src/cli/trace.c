@@ -84,6 +84,46 @@ static int print_emulated(const struct timeline *t, struct err *e) {
     return 0;
 }
 
+struct forecast {
+    const char *mode, *reads, *writes, *wrong, *reason;
+    json_t *predicted, *measured;
+    double ttft_ms, total_ms, real_ttft_ms, real_total_ms;
+};
+
+static int read_plan(const json_t *plan, struct forecast *f, struct err *e) {
+    static const double most = 1e12;
+    if (json_get_string(plan, "mode", &f->mode, e) || json_get_string(plan, "prefill", &f->reads, e) ||
+        json_get_string(plan, "decode", &f->writes, e) || json_get_string(plan, "wrong", &f->wrong, e) ||
+        json_get_string(plan, "reason", &f->reason, e) || json_get_object(plan, "predicted", &f->predicted, e) ||
+        json_get_object(plan, "measured", &f->measured, e) ||
+        json_get_real(f->predicted, "ttft_ms", 0, most, &f->ttft_ms, e) ||
+        json_get_real(f->predicted, "total_ms", 0, most, &f->total_ms, e) ||
+        json_get_real(plan, "predicted_for_this_answer_ms", 0, most, &f->total_ms, e))
+        return -1;
+    return json_get_real(f->measured, "ttft_ms", 0, most, &f->real_ttft_ms, e) ||
+                   json_get_real(f->measured, "total_ms", 0, most, &f->real_total_ms, e)
+               ? -1
+               : 0;
+}
+
+// Why these nodes, and what was predicted, beside what came of it.
+static int print_plan(const json_t *trace, struct err *e) {
+    struct forecast f = {.mode = "", .reads = "", .writes = "", .wrong = "", .reason = ""};
+    json_t *plan = NULL;
+    char words[512];
+    if (json_get_object(trace, "plan", &plan, e) || (plan && read_plan(plan, &f, e))) return -1;
+    if (!plan) return 0;
+    text_escape(words, sizeof words, f.mode);
+    printf("planned: %s: ", words);
+    text_escape(words, sizeof words, f.reason);
+    printf("%s\n", words);
+    printf("predicted: first token after %.1f ms, all of it after %.1f ms", f.ttft_ms, f.total_ms);
+    if (f.measured) printf("; it took %.1f and %.1f ms", f.real_ttft_ms, f.real_total_ms);
+    text_escape(words, sizeof words, f.wrong);
+    printf("%s%s\n", f.wrong[0] ? "\nthe prediction was wrong: " : "", words);
+    return 0;
+}
+
 static int print_timeline(const json_t *trace, struct err *e) {
     struct timeline t = {.trace = trace};
     const char *id = "", *model = "", *wire = "";
@@ -99,7 +139,7 @@ static int print_timeline(const json_t *trace, struct err *e) {
     text_escape(safe, sizeof safe, wire);
     if (kv_bytes) printf(", %s of KV rows moved as %s", term_size(size, (uint64_t)kv_bytes), safe);
     printf("\n");
-    if (print_emulated(&t, e)) return -1;
+    if (print_emulated(&t, e) || print_plan(trace, e)) return -1;
     json_array_foreach(t.events, i, event) {
         if (print_event(&t, event, e)) return -1;
     }

@@ -81,6 +81,8 @@ static json_t *own_member(const struct answer *a, const struct answer_figures *f
         json_pack("{s:s, s:o, s:I, s:i, s:i}", "model", a->model, "timings", timings, "seed", (json_int_t)a->seed,
                   "prompt_tokens", (int)f->prompt_tokens, "completion_tokens", (int)f->completion_tokens);
     if (f->trace) json_object_set_new(own, "trace", trace_json(f->trace));
+    json_t *plan = f->trace ? trace_plan_json(f->trace) : NULL;
+    if (plan) json_object_set_new(own, "plan", plan);
     return own;
 }
 

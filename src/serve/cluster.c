@@ -32,6 +32,11 @@ const struct peer *cluster_find(const struct cluster *c, const char *id_or_name)
     return n ? peers_find(c->peers, n->id) : NULL;
 }
 
+const char *cluster_role(const struct cluster *c, const char *id) {
+    const struct roster_node *n = c && c->roster ? roster_find(c->roster, id) : NULL;
+    return n ? n->role : "auto";
+}
+
 void cluster_listen(struct cluster *c, const struct cluster_events *ev, void *arg) {
     c->ev = *ev;
     c->arg = arg;

@@ -349,6 +349,7 @@ struct course *course_start(struct serve *s, const struct course_spec *spec, str
     memcpy(c->wire, spec->wire, sizeof c->wire);
     trace_begin(&c->trace, clock_mono_ns(), clock_wall_ns());
     snprintf(c->trace.model, sizeof c->trace.model, "%s", spec->model);
+    c->trace.plan = spec->plan;
     seats_init(c, spec);
     struct flow_plan plan = {
         .prefill = 0, .decode = c->single ? 0 : 1, .zero_stall = spec->zero_stall, .late = spec->late};

@@ -13,6 +13,7 @@ struct course_spec {
     bool named;                             // the client chose: no other node is asked before it has begun
     bool zero_stall, late;                  // see struct flow_plan
     char wire[8];                           // "f16", "q8_0"; "" = as the sender's settings say
+    struct trace_plan plan;                 // why these nodes; made = false: nothing was planned
 };
 
 // begin?, text*, then exactly one of end and fail. course_free may be called in each of them.

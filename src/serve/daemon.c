@@ -7,6 +7,7 @@
 #include "serve/discovery.h"
 #include "serve/dispatch.h"
 #include "serve/links.h"
+#include "serve/planning.h"
 #include "serve/profiles.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
@@ -60,6 +61,8 @@ static void close_all(struct daemon *d) {
     d->serve.links = NULL;
     cluster_free(d->serve.cluster);
     d->serve.cluster = NULL;
+    planner_free(d->serve.planner);
+    d->serve.planner = NULL;
     profiles_free(d->serve.profiles);
     d->serve.profiles = NULL;
     for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
@@ -191,11 +194,17 @@ static int check_emulation(const struct settings *s, struct err *e) {
     return 0;
 }
 
+static int open_planner(struct serve *s, struct err *e) {
+    if (strcmp(s->settings.plan, "on") != 0) return 0;
+    s->planner = planner_new(e);
+    return s->planner ? 0 : -1;
+}
+
 static int open_all(struct daemon *d, const struct daemon_options *o, const struct paths *p, struct err *e) {
     struct serve *s = &d->serve;
     if (check_emulation(&s->settings, e) || store_init(&s->store, p, e) ||
         !(s->models = models_new(s->base, &s->settings, &s->store, e)) || !(s->profiles = profiles_new(s, p, e)) ||
-        !(s->cluster = cluster_new(s, p, e)) || !(s->links = links_new(s, e)) ||
+        !(s->cluster = cluster_new(s, p, e)) || open_planner(s, e) || !(s->links = links_new(s, e)) ||
         !(s->http = http_server_new(s->base, routes_handle, s, e)) || make_events(d, o->exit_with_parent, e) ||
         listen_on(s, e) || preload(s, e))
         return -1;

@@ -7,6 +7,7 @@
 #include "serve/answer.h"
 #include "serve/course.h"
 #include "serve/placement.h"
+#include "serve/planning.h"
 #include "serve/traces.h"
 
 #include <assert.h>
@@ -26,6 +27,7 @@ struct job {
     struct buf out;
     struct event *keep_alive; // streams: comments while nothing else is sent
     uint64_t started_ns, first_ns, last_ns;
+    double prompt_bytes; // see planning_learn
 };
 
 #define MAY(state) (1u << (state))
@@ -162,6 +164,10 @@ static void on_end(void *arg, const struct gen_result *r) {
     struct job *j = arg;
     struct answer_figures f = figures_of(j, r);
     int rc;
+    course_trace(j->course)->ttft_ns = f.ttft_ns;
+    course_trace(j->course)->total_ns = f.total_ns;
+    course_trace(j->course)->cached_tokens = f.cached_tokens;
+    planning_learn(j->call.s, j->model, j->prompt_bytes, r);
     if (j->answer.stream) {
         begin_stream(j);
         rc = answer_close(&j->answer, &j->out, &f) || send_out(j);
@@ -214,7 +220,7 @@ static int job_start(const struct call *c, struct api_request *r, const struct c
     static const struct course_events events = {on_begin, on_text, on_end, on_fail};
     struct job *j = calloc(1, sizeof *j);
     if (!j) return err_set(e, ERR_INTERNAL, "out of memory");
-    *j = (struct job){.call = *c, .started_ns = clock_mono_ns()};
+    *j = (struct job){.call = *c, .started_ns = clock_mono_ns(), .prompt_bytes = planning_prompt_bytes(&r->gen)};
     snprintf(j->model, sizeof j->model, "%s", where->model);
     c->s->metrics.active++;
     buf_init(&j->out, WRITE_BYTES);
@@ -228,6 +234,15 @@ static int job_start(const struct call *c, struct api_request *r, const struct c
     http_on_close(c->x, on_left, j);
     enter(j, JOB_QUEUED);
     return 0;
+}
+
+// mode prefill=NODE decode=NODE ttft_ms=X total_ms=X, as predicted.
+static void tell_plan(const struct call *c, const struct trace_plan *p) {
+    char text[320];
+    if (!p->made) return;
+    snprintf(text, sizeof text, "%s prefill=%s decode=%s ttft_ms=%.1f total_ms=%.1f", p->mode, p->prefill, p->decode,
+             p->ttft_s * 1e3, p->total_s * 1e3);
+    http_add_header(c->x, "x-nebulus-plan", text);
 }
 
 static struct placement_wish wish_of(const struct call *c) {
@@ -247,7 +262,9 @@ static void begin(const struct call *c, enum api_kind kind) {
     const char *body = http_body(c->x, &len);
     int rc = api_parse(kind, body, len, &r, &why);
     if (!rc && !r.seed_given) r.gen.sampling.seed = id_seed();
+    wish.gen = &r.gen;
     if (!rc) rc = placement_choose(c->s, r.model, &wish, model, &where, &why) || job_start(c, &r, &where, &why);
+    if (!rc) tell_plan(c, &where.plan);
     if (rc) {
         advise(c, model);
         call_fail(c, &why);

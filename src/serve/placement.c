@@ -1,6 +1,7 @@
 #include "serve/placement.h"
 #include "serve/cluster.h"
 #include "serve/node.h"
+#include "serve/planning.h"
 
 #include <string.h>
 
@@ -64,7 +65,7 @@ int placement_choose(struct serve *s, const char *model, const struct placement_
     if (default_node(s, model, name, node, e)) return -1;
     if (!wish->prefill) snprintf(out->prefill, NODE_ID, "%s", node);
     if (!wish->decode) snprintf(out->decode, NODE_ID, "%s", node);
-    return 0;
+    return wish->prefill && wish->decode ? 0 : planning_place(s, wish, out, e);
 }
 
 // ---------------------------------------------------------------- fail-over

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cluster/peers.h"
+#include "engine/request.h"
 #include "serve/course.h"
 
 enum { PLACEMENT_NODES = PEERS_MOST + 1 };
@@ -21,12 +22,13 @@ struct placement_wish {
     const char *wire;     // "f16" or "q8_0"
     const char *handover; // "zero-stall" (the default); "wait": the prefill node stops after its first token; "after":
                           // and only then do rows begin to travel
+    const struct gen_request *gen; // what is to be placed; NULL: not known, nothing is planned
 };
 
-// Without a wish, a job stays on this node where it has the model, else on the first node that is up and has it. Where
-// only one of two is wished, the other is chosen that way. Fills `out` (its `model` is the caller's: name, at least
-// LIMIT_MODEL_NAME + 1 bytes). Fails with ERR_NOT_FOUND (param: the header) for unknown nodes, ERR_UNREACHABLE for
-// those that are down, and as models_get does.
+// What is not wished, the planner chooses (serve/planning.h). Where it knows too little, a job stays on this node where
+// that has the model, else on the first node that is up and has it. Fills `out` (its `model` is the caller's: name, at
+// least LIMIT_MODEL_NAME + 1 bytes). Fails with ERR_NOT_FOUND (param: the header) for unknown nodes, ERR_UNREACHABLE
+// for those that are down, and as models_get does.
 int placement_choose(struct serve *s, const char *model, const struct placement_wish *wish, char *name,
                      struct course_spec *out, struct err *e) MUST_USE;
 

@@ -1,6 +1,7 @@
 // Where jobs go, with models and peers that the test makes up.
 #include "serve/node.h"
 #include "serve/placement.h"
+#include "serve/planning.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -72,6 +73,18 @@ int node_find(const struct serve *serve, const char *header, const char *wish, c
     return 0;
 }
 
+static const char *planned; // where the planner would have jobs read; NULL: it knows too little
+static bool forbidden;
+static int questions;
+
+int planning_place(struct serve *serve, const struct placement_wish *wish, struct course_spec *out, struct err *e) {
+    (void)serve;
+    questions++;
+    if (forbidden) return err_set(e, ERR_DENIED, "no placement is permitted: b may not take part: it is tired");
+    if (planned && !wish->prefill) snprintf(out->prefill, NODE_ID, "%s", planned);
+    return 0;
+}
+
 // ---------------------------------------------------------------- tests
 static int setup(void **state) {
     (void)state;
@@ -79,7 +92,9 @@ static int setup(void **state) {
         others[i].up = true;
         models_of[i] = NULL;
     }
-    here = NULL;
+    here = planned = NULL;
+    forbidden = false;
+    questions = 0;
     return 0;
 }
 
@@ -150,6 +165,24 @@ static void test_wishes(void **state) {
     assert_int_equal(choose("m", "b", "x"), -1);
     assert_string_equal(why.param, "x-nebulus-decode");
     assert_int_equal(choose("m", "b", NULL), -1);
+}
+
+static void test_the_planner_chooses_what_is_not_wished(void **state) {
+    (void)state;
+    here = models_of[0] = "m";
+    planned = "bbbb";
+    assert_int_equal(choose("m", NULL, NULL), 0);
+    expect("bbbb", "aaaa", "m");
+    assert_int_equal(choose("m", "c", NULL), 0);
+    expect("cccc", "aaaa", "m");
+    assert_int_equal(questions, 2);
+    assert_int_equal(choose("m", "b", "c"), 0);
+    assert_int_equal(choose("", "b", "c"), 0);
+    assert_int_equal(questions, 2); // nothing is left to choose
+    forbidden = true;
+    assert_int_equal(choose("m", NULL, NULL), -1);
+    assert_int_equal(why.code, ERR_DENIED);
+    assert_non_null(strstr(why.msg, "it is tired"));
 }
 
 static void test_how(void **state) {
@@ -226,6 +259,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_here_first, setup, teardown),
         cmocka_unit_test_setup_teardown(test_else_the_first_that_is_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wishes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_planner_chooses_what_is_not_wished, setup, teardown),
         cmocka_unit_test_setup_teardown(test_how, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_node, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_nodes_than_members, setup, teardown),

@@ -6,6 +6,7 @@
 #include "serve/job.h"
 #include "serve/link_routes.h"
 #include "serve/load.h"
+#include "serve/plan_routes.h"
 #include "serve/profiles.h"
 #include "serve/status.h"
 #include "serve/traces.h"
@@ -26,6 +27,7 @@ static const struct route {
     {"GET", "/nebulus/v1/traces/", traces_show},
     {"GET", "/nebulus/v1/profile", profiles_show},
     {"POST", "/nebulus/v1/profile", profiles_start},
+    {"POST", "/nebulus/v1/plan", plan_show},
     {"POST", "/nebulus/v1/load", load_start},
     {"POST", "/nebulus/v1/stop", status_stop},
     {"POST", "/nebulus/v1/drain", drain_start},

@@ -8,6 +8,7 @@
 
 struct discovery;
 struct links;
+struct planner;
 struct profiles;
 struct traces;
 
@@ -20,6 +21,7 @@ struct serve {
     struct cluster *cluster;
     struct discovery *discovery; // NULL: it is off
     struct links *links;
+    struct planner *planner; // NULL: nothing is planned
     struct metrics metrics;
     struct traces *traces;
     struct profiles *profiles;

@@ -1,5 +1,6 @@
 #include "serve/trace.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -68,6 +69,45 @@ static json_t *emulated_json(const struct trace *t, json_t *all) {
     return NULL;
 }
 
+// ---------------------------------------------------------------- the plan
+// The predicted total for as many tokens as the answer had in the end.
+static double total_of(const struct trace *t) {
+    const struct trace_plan *p = &t->plan;
+    if (t->completion_tokens < 1 || p->generate <= 1) return p->total_s;
+    return p->ttft_s + p->decode_s * (t->completion_tokens - 1) / (p->generate - 1);
+}
+
+// Adds to `words` where a prediction was wrong.
+static void judge(char *words, size_t size, const char *what, double predicted, double measured) {
+    double off = predicted > 0 ? measured / predicted - 1 : 0;
+    size_t n = strlen(words);
+    if (fabs(off) <= TRACE_WRONG) return;
+    snprintf(words + n, size - n, "%s%s took %.0f %% %s than predicted", n ? "; " : "", what, fabs(off) * 100,
+             off > 0 ? "longer" : "less");
+}
+
+json_t *trace_plan_json(const struct trace *t) {
+    const struct trace_plan *p = &t->plan;
+    char words[200] = "";
+    if (!p->made) return NULL;
+    json_t *o =
+        json_pack("{s:s, s:s, s:s, s:{s:f, s:f, s:f, s:f, s:f, s:f, s:f}, s:s}", "mode", p->mode, "prefill", p->prefill,
+                  "decode", p->decode, "predicted", "ttft_ms", p->ttft_s * 1e3, "prefill_ms", p->prefill_s * 1e3,
+                  "exposed_ms", p->exposed_s * 1e3, "decode_ms", p->decode_s * 1e3, "total_ms", p->total_s * 1e3,
+                  "prompt_tokens", p->prompt, "completion_tokens", p->generate, "reason", p->reason);
+    if (!t->total_ns) return o;
+    double ttft = (double)t->ttft_ns / 1e9, total = (double)t->total_ns / 1e9;
+    judge(words, sizeof words, "the first token", p->ttft_s, ttft);
+    judge(words, sizeof words, "the whole answer", total_of(t), total);
+    size_t n = strlen(words);
+    if (n && t->cached_tokens)
+        snprintf(words + n, sizeof words - n, " (%d tokens of the prompt were cached)", (int)t->cached_tokens);
+    json_object_set_new(o, "measured", json_pack("{s:f, s:f}", "ttft_ms", ttft * 1e3, "total_ms", total * 1e3));
+    json_object_set_new(o, "predicted_for_this_answer_ms", json_real(total_of(t) * 1e3));
+    if (words[0]) json_object_set_new(o, "wrong", json_string(words));
+    return o;
+}
+
 json_t *trace_json(const struct trace *t) {
     json_t *nodes = json_array(), *events = json_array();
     for (int i = 0; i < t->n_nodes; i++) json_array_append_new(nodes, json_string(t->nodes[i]));
@@ -76,5 +116,7 @@ json_t *trace_json(const struct trace *t) {
                             (json_int_t)(t->start_wall_ns / 1000000), "nodes", nodes, "prompt_tokens",
                             (int)t->prompt_tokens, "completion_tokens", (int)t->completion_tokens, "kv_bytes",
                             (json_int_t)t->kv_bytes, "wire", t->wire, "events", events);
+    json_t *plan = trace_plan_json(t);
+    if (plan) json_object_set_new(all, "plan", plan);
     return emulated_json(t, all);
 }

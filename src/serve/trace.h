@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "cluster/transfer.h"
 #include <jansson.h>
+#include <stdbool.h>
 
 enum trace_event {
     TRACE_OPENED,    // value: tokens of the prompt
@@ -17,6 +18,17 @@ enum trace_event {
     TRACE_FAILED,    // or it could not even be asked
     TRACE_ENDED,     // value: tokens generated
 };
+
+// What was predicted for the job, in seconds, when its nodes were chosen.
+struct trace_plan {
+    bool made;
+    const char *mode;             // static
+    char prefill[64], decode[64]; // names of nodes
+    double ttft_s, prefill_s, exposed_s, decode_s, total_s;
+    double prompt, generate; // tokens that were expected
+    char reason[256];
+};
+#define TRACE_WRONG 0.2 // a prediction that is further off is called wrong
 
 enum { TRACE_PLACES = 8, TRACE_MOST = 256 };
 
@@ -35,9 +47,11 @@ struct trace {
     char emulated[TRACE_PLACES][64]; // whose times theirs are, see plan/emulation.h; "" = their own
     uint64_t start_ns;               // clock_mono_ns
     int64_t start_wall_ns;
-    int32_t prompt_tokens, completion_tokens;
-    uint64_t kv_bytes; // that arrived, on the wire
-    char wire[8];      // what they travelled as: "f16", "q8_0", "state"; "" = none did
+    int32_t prompt_tokens, cached_tokens, completion_tokens; // cached: of the prompt, where it was read
+    uint64_t kv_bytes;                                       // that arrived, on the wire
+    struct trace_plan plan;
+    uint64_t ttft_ns, total_ns; // as the client saw them; 0 = the answer has not ended
+    char wire[8];               // what they travelled as: "f16", "q8_0", "state"; "" = none did
     int n;
     struct trace_entry entries[TRACE_MOST]; // installations beyond the bound replace the one before
 };
@@ -47,4 +61,5 @@ void trace_add(struct trace *t, uint64_t now_ns, int place, enum trace_event eve
 uint64_t trace_prefill_ns(const struct trace *t);  // from the first start to the first token; 0 where there is none
 int trace_node(struct trace *t, const char *name); // its number; the last one serves for those beyond TRACE_PLACES
 json_t *trace_json(const struct trace *t);         // a new reference; NULL when out of memory
+json_t *trace_plan_json(const struct trace *t);    // its plan beside what came of it; NULL: none, or out of memory
 const char *trace_event_name(enum trace_event e);

@@ -97,10 +97,40 @@ static void test_nodes(void **state) {
     assert_int_equal(strlen(t.nodes[trace_node(&t, longer)]), sizeof t.nodes[0] - 1);
 }
 
+static const char *verdict(double ttft_s, double total_s, int32_t tokens, int32_t cached) {
+    static char words[256];
+    t.plan =
+        (struct trace_plan){.made = true, .mode = "local", .ttft_s = 1, .decode_s = 2, .total_s = 3, .generate = 21};
+    t.ttft_ns = (uint64_t)(ttft_s * 1e9);
+    t.total_ns = (uint64_t)(total_s * 1e9);
+    t.completion_tokens = tokens;
+    t.cached_tokens = cached;
+    json_t *v = trace_json(&t), *plan = json_object_get(v, "plan");
+    assert_string_equal(json_string_value(json_object_get(plan, "mode")), "local");
+    const char *wrong = json_string_value(json_object_get(plan, "wrong"));
+    snprintf(words, sizeof words, "%s", wrong ? wrong : "");
+    json_decref(v);
+    return words;
+}
+
+static void test_wrong_predictions_are_called_so(void **state) {
+    (void)state;
+    assert_string_equal(verdict(1.19, 3.5, 21, 0), "");
+    assert_string_equal(verdict(1.5, 3.5, 21, 0), "the first token took 50 % longer than predicted");
+    assert_string_equal(verdict(1, 2, 11, 0), ""); // half the answer took half of the time
+    assert_string_equal(verdict(0.5, 1.5, 21, 9),
+                        "the first token took 50 % less than predicted; the whole answer took 50 % less than predicted "
+                        "(9 tokens of the prompt were cached)");
+    assert_string_equal(verdict(0, 0, 0, 0), ""); // it has not ended
+    t.plan.made = false;
+    assert_null(trace_plan_json(&t));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_events_in_order, setup),
         cmocka_unit_test_setup(test_every_event_has_a_name, setup),
+        cmocka_unit_test_setup(test_wrong_predictions_are_called_so, setup),
         cmocka_unit_test_setup(test_emulated_nodes_are_marked, setup),
         cmocka_unit_test_setup(test_prefill_without_a_token, setup),
         cmocka_unit_test_setup(test_more_than_it_holds, setup),

@@ -14,7 +14,7 @@ from harness import Daemon, Stream, check, end_process, free_port, started, wait
 NEBULUS, MODELS = sys.argv[1:3]
 RECALL, RANDOM, STATE = (os.path.join(MODELS, name) for name in ("recall.gguf", "handoff.gguf", "handoff_state.gguf"))
 CHUNK = 64
-SETTINGS = {"ctx": 2048, "kv_cells": 8192, "parallel": 6, "threads": 1, "chunk": CHUNK,
+SETTINGS = {"ctx": 2048, "kv_cells": 8192, "parallel": 6, "threads": 1, "chunk": CHUNK, "plan": "off",
             "keep": 0}  # what is computed from kept rows may differ in the last bit, which random models show
 
 

@@ -156,7 +156,8 @@ def refusals():
              ("buy", ("llama-3.1-8b", *PAIR, "--buy", "abacus"), "dgx-spark", "strix-halo"))
     for what, args, *known in names:
         refused(f"an unknown {what} lists the known ones", args, 5, *known)
-    refused("no device", ("llama-3.1-8b",), 2, "--device", "m3-ultra")
+    refused("no device", ("llama-3.1-8b", "--link", "10gbe"), 2, "--device", "m3-ultra")
+    refused("no daemon to ask", ("llama-3.1-8b", "--api", "127.0.0.1:1"), 3, "127.0.0.1:1", "--device")
     refused("too large a model", ("llama-3.1-405b", "--device", "m4-pro"), 4, "m4-pro may not take part: its 64 GB do not hold")
     refused("too long a prompt", ("llama-3.1-8b", "--device", "rtx-4090", "--prompt", "1000000"), 1, "rtx-4090 has room for")
     refused("nine devices", ("llama-3.1-8b", *("--device", "h100") * 9), 1, "at most 8")

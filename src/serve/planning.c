@@ -1,0 +1,315 @@
+#include "serve/planning.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "serve/links.h"
+#include "serve/node.h"
+#include "serve/profiles.h"
+#include "serve/wire.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SIZES = 16, REASON_BYTES = 1024 }; // SIZES: classes of prompts, each up to four times as long as the one before
+static const double NEWEST = 0.25, BYTES_PER_TOKEN = 4, ANSWER_TOKENS = 256, GUESS = 1;
+
+struct choice {
+    enum plan_mode mode;
+    char prefill[NODE_ID], decode[NODE_ID];
+    bool made;
+};
+
+struct habit {                        // of one model
+    char model[LIMIT_MODEL_NAME + 1]; // "" = free
+    double bytes_per_token;           // 0 = not known
+    double answer;                    // tokens of answers that ended by themselves; 0 = not known
+    struct choice last[SIZES];
+    uint64_t used_ns;
+};
+
+struct planner {
+    struct habit habits[LIMIT_LOADED_MODELS];
+};
+
+struct planner *planner_new(struct err *e) {
+    struct planner *p = calloc(1, sizeof *p);
+    if (!p) err_set(e, ERR_INTERNAL, "out of memory");
+    return p;
+}
+
+void planner_free(struct planner *p) { free(p); }
+
+// ---------------------------------------------------------------- what is known of a model's requests
+static struct habit *find(const struct serve *s, const char *model) {
+    for (size_t i = 0; s->planner && i < LIMIT_LOADED_MODELS; i++)
+        if (!strcmp(s->planner->habits[i].model, model)) return &s->planner->habits[i];
+    return NULL;
+}
+
+// The longest unused one makes room.
+static struct habit *habit_of(const struct serve *s, const char *model) {
+    struct habit *h = find(s, model);
+    for (size_t i = 0; !h && i < LIMIT_LOADED_MODELS; i++)
+        if (!s->planner->habits[i].model[0]) h = &s->planner->habits[i];
+    if (!h) {
+        h = s->planner->habits;
+        for (size_t i = 1; i < LIMIT_LOADED_MODELS; i++)
+            if (s->planner->habits[i].used_ns < h->used_ns) h = &s->planner->habits[i];
+        *h = (struct habit){.model = ""};
+    }
+    snprintf(h->model, sizeof h->model, "%s", model);
+    h->used_ns = clock_mono_ns();
+    return h;
+}
+
+static double blend(double old, double now) { return old > 0 ? old + (now - old) * NEWEST : now; }
+
+void planning_learn(struct serve *s, const char *model, double prompt_bytes, const struct gen_result *r) {
+    if (!s->planner || !model[0]) return;
+    struct habit *h = habit_of(s, model);
+    if (prompt_bytes > 0 && r->prompt_tokens > 0)
+        h->bytes_per_token = blend(h->bytes_per_token, prompt_bytes / r->prompt_tokens);
+    if (r->finish == FINISH_STOP && r->completion_tokens > 0) h->answer = blend(h->answer, r->completion_tokens);
+}
+
+static double content_bytes(const json_t *content) {
+    double bytes = (double)json_string_length(content);
+    const json_t *part;
+    size_t i;
+    json_array_foreach(content, i, part) bytes += (double)json_string_length(json_object_get(part, "text"));
+    return bytes;
+}
+
+double planning_prompt_bytes(const struct gen_request *gen) {
+    double bytes = 0;
+    const json_t *message;
+    size_t i;
+    if (gen->kind == PROMPT_TOKENS) return 0;
+    if (gen->kind == PROMPT_TEXT) return (double)json_string_length(gen->prompt);
+    json_array_foreach(gen->prompt, i, message) bytes += content_bytes(json_object_get(message, "content"));
+    return bytes;
+}
+
+double planning_bytes_to_tokens(const struct serve *s, const char *model, double bytes) {
+    const struct habit *h = find(s, model);
+    return fmax(1, ceil(bytes / (h && h->bytes_per_token > 0 ? h->bytes_per_token : BYTES_PER_TOKEN)));
+}
+
+double planning_prompt_tokens(const struct serve *s, const char *model, const struct gen_request *gen) {
+    if (gen->kind == PROMPT_TOKENS) return fmax(1, (double)json_array_size(gen->prompt));
+    return planning_bytes_to_tokens(s, model, planning_prompt_bytes(gen));
+}
+
+double planning_answer_tokens(const struct serve *s, const char *model, int64_t max_tokens, bool ignore_eos) {
+    const struct habit *h = find(s, model);
+    double usual = h && h->answer > 0 && !ignore_eos ? h->answer : 0;
+    if (max_tokens <= 0) return usual > 0 ? ceil(usual) : ANSWER_TOKENS;
+    return usual > 0 ? fmin((double)max_tokens, ceil(usual)) : (double)max_tokens;
+}
+
+// ---------------------------------------------------------------- the nodes
+static enum plan_role role_of(const char *word) {
+    if (!strcmp(word, "prime")) return PLAN_PRIME;
+    return !strcmp(word, "edge") ? PLAN_EDGE : PLAN_AUTO;
+}
+
+// What a peer has told of a model that is ready there, NULL: it has none.
+static const json_t *told_by(const struct serve *s, const struct peer *p, const char *model) {
+    size_t i;
+    const json_t *one;
+    json_array_foreach(cluster_models_of(s->cluster, p), i, one) {
+        const char *name = json_string_value(json_object_get(one, "name"));
+        const char *state = json_string_value(json_object_get(one, "state"));
+        if (name && state && !strcmp(name, model) && !strcmp(state, "ready")) return one;
+    }
+    return NULL;
+}
+
+static void add_node(struct serve *s, struct planning *p, const struct planning_question *q, const char *id) {
+    struct profiled known;
+    size_t at = p->input.n;
+    if (at == PLAN_NODES || !profiles_known(s, id, q->model, &known) || !(known.error < GUESS)) return;
+    struct plan_node *n = &p->nodes[at];
+    snprintf(p->ids[at], sizeof p->ids[at], "%s", id);
+    node_name(s, id, p->names[at], sizeof p->names[at]);
+    *n = (struct plan_node){.name = p->names[at],
+                            .profile = known.profile,
+                            .role = role_of(cluster_role(s->cluster, id)),
+                            .queued_tokens = known.queued_tokens,
+                            .context_tokens = known.context_tokens,
+                            .free_cells = known.free_cells,
+                            .no_prefill = q->prefill && strcmp(q->prefill, id) != 0,
+                            .no_decode = q->decode && strcmp(q->decode, id) != 0};
+    if (n->no_prefill || n->no_decode) n->forbidden = "the request names another node";
+    p->input.n++;
+}
+
+// This node first, then those whose model is the same: as here, or else as at the first of them.
+static void add_nodes(struct serve *s, struct planning *p, const struct planning_question *q, const char *weights) {
+    const struct peers *all = cluster_peers(s->cluster);
+    if (*weights) add_node(s, p, q, node_self(s));
+    for (const struct peer *one = all ? peers_next(all, NULL) : NULL; one; one = peers_next(all, one)) {
+        const json_t *told = one->up ? told_by(s, one, q->model) : NULL;
+        const char *theirs = json_string_value(json_object_get(told, "weights"));
+        if (!theirs || !*theirs || (*weights && strcmp(theirs, weights) != 0)) continue;
+        weights = theirs;
+        add_node(s, p, q, one->id);
+    }
+}
+
+// ---------------------------------------------------------------- the links
+// How many times as much a link carries of rows that are packed for it.
+static double packing(const struct serve *s, const struct kv_shape *shape, const char *wire, double rows_s,
+                      double bytes_s) {
+    if (shape->dtype != KV_F16) return 1;
+    const char *word = *wire ? wire : s->settings.kv_wire;
+    bool packed = !strcmp(word, "auto") ? wire_choose(shape, rows_s, bytes_s) == KV_Q8_0 : !strcmp(word, "q8_0");
+    return packed ? (double)kv_token_bytes(shape, KV_F16) / (double)kv_token_bytes(shape, KV_Q8_0) : 1;
+}
+
+static void add_links(struct serve *s, struct planning *p, const struct kv_shape *shape, const char *wire) {
+    for (size_t i = 1; i < p->input.n; i++) {
+        struct links_estimate known;
+        const struct peer *peer = cluster_find(s->cluster, p->ids[i]);
+        if (!peer || !links_estimate(s->links, p->ids[i], &known)) continue;
+        for (int there = 0; there < 2; there++) {
+            size_t from = there ? i : 0, to = there ? 0 : i;
+            double rows_s = 1 / fmax(p->nodes[from].profile.prefill_token, 1e-9);
+            double more = packing(s, shape, wire, rows_s, known.bytes_s);
+            p->links[from * p->input.n + to] =
+                (struct link_cost){.bytes_s = known.bytes_s * more, .rtt_s = (double)peer->rtt_ns / 1e9};
+        }
+    }
+}
+
+static void add_rows(struct serve *s, struct planning *p, const struct planning_question *q) {
+    const struct model *here = models_find(s->models, q->model);
+    struct engine_status status = {.state = ENGINE_FAILED};
+    if (here) engine_get_status(here->engine, &status);
+    p->input.rows.layers = 1;
+    p->input.chunk = 512;
+    if (status.state != ENGINE_READY) return; // nothing travels then: links of this node only are known
+    const struct kv_shape *shape = &status.info.kv;
+    if (status.info.chunk > 0) p->input.chunk = status.info.chunk;
+    if (shape->form != KV_ROWS || shape->layers < 1) return; // a state moves only after a pause, which is no plan yet
+    p->input.rows.layers = shape->layers;
+    p->input.rows.token_bytes = (double)kv_token_bytes(shape, shape->dtype);
+    if (strcmp(p->ids[0], node_self(s)) == 0) add_links(s, p, shape, q->wire);
+}
+
+static const char *weights_here(const struct serve *s, const char *model, struct engine_status *status) {
+    const struct model *here = models_find(s->models, model);
+    if (!here) return "";
+    engine_get_status(here->engine, status);
+    return status->state == ENGINE_READY ? status->info.weights : "";
+}
+
+// ---------------------------------------------------------------- what was chosen for the like
+static size_t size_class(double prompt) {
+    double n = floor(log2(fmax(prompt, 1)) / 2);
+    return n < SIZES ? (size_t)n : SIZES - 1;
+}
+
+static size_t node_index(const struct planning *p, const char *id) {
+    size_t i = 0;
+    while (i < p->input.n && strcmp(p->ids[i], id) != 0) i++;
+    return i;
+}
+
+static void recall(const struct serve *s, struct planning *p, const struct planning_question *q) {
+    const struct habit *h = q->prefill || q->decode ? NULL : find(s, q->model);
+    const struct choice *c = h ? &h->last[size_class(q->prompt)] : NULL;
+    if (!c || !c->made) return;
+    p->last =
+        (struct plan_place){.mode = c->mode, .prefill = node_index(p, c->prefill), .decode = node_index(p, c->decode)};
+    if (p->last.prefill < p->input.n && p->last.decode < p->input.n) p->input.last = &p->last;
+}
+
+static void remember(const struct serve *s, const struct planning *p, const struct planning_question *q,
+                     const struct plan *plan) {
+    if (q->prefill || q->decode) return;
+    struct choice *c = &habit_of(s, q->model)->last[size_class(q->prompt)];
+    *c = (struct choice){.mode = plan->mode, .made = true};
+    snprintf(c->prefill, sizeof c->prefill, "%s", p->ids[plan->prefill]);
+    snprintf(c->decode, sizeof c->decode, "%s", p->ids[plan->decode]);
+}
+
+// ---------------------------------------------------------------- the question and its answer
+struct planning *planning_new(struct serve *s, const struct planning_question *q, struct err *e) {
+    struct engine_status status;
+    struct planning *p = s->planner ? calloc(1, sizeof *p) : NULL;
+    if (!p) {
+        err_set(e, s->planner ? ERR_INTERNAL : ERR_NOT_FOUND, "%s",
+                s->planner ? "out of memory" : "nothing is planned here: the setting plan is off");
+        return NULL;
+    }
+    p->input = (struct plan_input){.nodes = p->nodes, .links = p->links, .prompt = q->prompt, .generate = q->generate};
+    add_nodes(s, p, q, weights_here(s, q->model, &status));
+    if (!p->input.n) {
+        free(p);
+        err_set(e, ERR_NOT_FOUND, "no node that has '%s' ready has been measured with it: see `nebulus nodes`",
+                q->model);
+        return NULL;
+    }
+    add_rows(s, p, q);
+    recall(s, p, q);
+    return p;
+}
+
+static void tell(const struct planning *p, const struct plan *plan, struct trace_plan *out) {
+    struct buf why;
+    buf_init(&why, REASON_BYTES);
+    *out = (struct trace_plan){.made = true,
+                               .mode = plan_mode_name(plan->mode),
+                               .ttft_s = plan->ttft_s,
+                               .prefill_s = plan->prefill_s,
+                               .exposed_s = plan->exposed_s,
+                               .decode_s = plan->decode_s,
+                               .total_s = plan->total_s,
+                               .prompt = p->input.prompt,
+                               .generate = p->input.generate};
+    snprintf(out->prefill, sizeof out->prefill, "%s", p->names[plan->prefill]);
+    snprintf(out->decode, sizeof out->decode, "%s", p->names[plan->decode]);
+    if (plan_explain(&p->input, plan, plan, &why)) buf_clear(&why);
+    text_escape(out->reason, sizeof out->reason, buf_str(&why));
+    buf_free(&why);
+}
+
+static bool is_planned(const struct planning *p, const char *id) { return node_index(p, id) < p->input.n; }
+
+static int choose(struct serve *s, const struct planning *p, const struct planning_question *q, struct course_spec *out,
+                  struct err *e) {
+    struct plan plan;
+    struct err why;
+    if (plan_choose(&p->input, &plan, &why)) {
+        if (why.code == ERR_DENIED && !q->prefill && !q->decode) {
+            if (e) *e = why;
+            return -1;
+        }
+        log_debug("'%s' is not planned: %s", q->model, why.msg);
+        return 0; // it waits for room, or goes where it was told to
+    }
+    snprintf(out->prefill, sizeof out->prefill, "%s", p->ids[plan.prefill]);
+    snprintf(out->decode, sizeof out->decode, "%s", p->ids[plan.decode]);
+    tell(p, &plan, &out->plan);
+    remember(s, p, q, &plan);
+    return 0;
+}
+
+int planning_place(struct serve *s, const struct placement_wish *wish, struct course_spec *out, struct err *e) {
+    struct err why;
+    const char *usual = wish->prefill ? out->decode : out->prefill; // what nobody wished
+    if (!s->planner || !wish->gen || !out->model[0]) return 0;
+    const struct planning_question q = {
+        .model = out->model,
+        .wire = out->wire,
+        .prefill = wish->prefill ? out->prefill : NULL,
+        .decode = wish->decode ? out->decode : NULL,
+        .prompt = planning_prompt_tokens(s, out->model, wish->gen),
+        .generate = planning_answer_tokens(s, out->model, wish->gen->max_tokens, wish->gen->ignore_eos)};
+    struct planning *p = planning_new(s, &q, &why);
+    int rc = p && is_planned(p, usual) ? choose(s, p, &q, out, e) : 0;
+    free(p);
+    return rc;
+}

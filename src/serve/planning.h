@@ -1,0 +1,57 @@
+// What the planner (plan/plan.h) is asked about real jobs, from what this node knows of all of them: profiles, links,
+// roles; and what it learns from finished jobs for the next questions. Threads: the event-loop thread only.
+//
+// - A node counts that is up, has the model ready with the same weights, and a profile that rests on measurements.
+// Where
+//   the node of today's default has none, nothing is planned.
+// - Links are those of this node, each taken for as fast in the other direction; pairs without it are not planned.
+// - A prompt that is no list of ids is told in tokens by the worker only: before, its bytes are divided by the bytes
+// per
+//   token of this model's latest prompts (4 before the first one).
+// - An answer is expected to have max_tokens; where the model's answers that ended by themselves were shorter on
+//   average, that many (256 where neither is known).
+// - What caches hold of the prompt is not known beforehand: 0.
+#pragma once
+
+#include "engine/request.h"
+#include "plan/plan.h"
+#include "serve/placement.h"
+
+struct planner;
+struct planner *planner_new(struct err *e) MUST_USE;
+void planner_free(struct planner *p); // NULL is fine
+
+struct planning { // one question; big: on the heap
+    struct plan_input input;
+    struct plan_node nodes[PLAN_NODES];
+    struct link_cost links[PLAN_NODES * PLAN_NODES];
+    char ids[PLAN_NODES][NODE_ID], names[PLAN_NODES][PEERS_NAME];
+    struct plan_place last;
+};
+
+struct planning_question {
+    const char *model;            // its whole name
+    const char *wire;             // "f16", "q8_0"; "" = as the settings say
+    const char *prefill, *decode; // ids that are given; NULL where the planner chooses
+    double prompt, generate;      // tokens
+};
+
+// What would be planned for: NULL where nothing can be, as no node with the model has a measured profile (e:
+// ERR_NOT_FOUND). The caller frees it with free().
+struct planning *planning_new(struct serve *s, const struct planning_question *q, struct err *e) MUST_USE;
+
+// The expected tokens of a request.
+double planning_prompt_tokens(const struct serve *s, const char *model, const struct gen_request *gen);
+double planning_bytes_to_tokens(const struct serve *s, const char *model, double bytes);
+double planning_answer_tokens(const struct serve *s, const char *model, int64_t max_tokens, bool ignore_eos);
+
+// Bytes that a request's prompt says, by which planning_learn is told later; 0 for lists of ids.
+double planning_prompt_bytes(const struct gen_request *gen);
+
+// Chooses nodes for a job: fills out->prefill, ->decode and ->plan where there is a plan, else leaves them as they are
+// (`wish` names what the caller chose, out->prefill and ->decode hold today's default elsewhere). Fails only where
+// something forbids every placement; where only room lacks, the job waits at its default node.
+int planning_place(struct serve *s, const struct placement_wish *wish, struct course_spec *out, struct err *e) MUST_USE;
+
+// A job has ended: how long its prompt and answer were.
+void planning_learn(struct serve *s, const char *model, double prompt_bytes, const struct gen_result *r);
