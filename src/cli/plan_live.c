@@ -42,7 +42,7 @@ static int add_row(struct table *t, const json_t *v, struct err *e) {
                : 0;
 }
 
-static int print_plans(const json_t *plans, struct err *e) {
+static int print_live(const json_t *plans, struct err *e) {
     static const char *const head[] = {"PLAN",      "PREFILL ON", "DECODE ON", ">TTFT",
                                        ">TRANSFER", ">EXPOSED",   ">DECODE",   ">TOTAL"};
     struct table t;
@@ -91,7 +91,7 @@ static int print_answer(const struct args *a, const json_t *answer, struct err *
         json_get_real(answer, "completion_tokens", 0, MOST_MS, &gen, e))
         return -1;
     printf("prompt %.0f, answer %.0f tokens, on the nodes as they are now\n\n", prompt, gen);
-    if (print_plans(plans, e)) return -1;
+    if (print_live(plans, e)) return -1;
     print_hindered(nodes);
     if (!args_has(a, "explain")) return 0;
     printf("\n");

@@ -148,12 +148,14 @@ static void add_node(struct serve *s, struct planning *p, const struct planning_
 // This node first, then those whose model is the same: as here, or else as at the first of them.
 static void add_nodes(struct serve *s, struct planning *p, const struct planning_question *q, const char *weights) {
     const struct peers *all = cluster_peers(s->cluster);
+    char same[LIMIT_MODEL_NAME + 1]; // as long as what peers tell may be
+    snprintf(same, sizeof same, "%s", weights);
     if (*weights) add_node(s, p, q, node_self(s));
     for (const struct peer *one = all ? peers_next(all, NULL) : NULL; one; one = peers_next(all, one)) {
         const json_t *told = one->up ? told_by(s, one, q->model) : NULL;
         const char *theirs = json_string_value(json_object_get(told, "weights"));
-        if (!theirs || !*theirs || (*weights && strcmp(theirs, weights) != 0)) continue;
-        weights = theirs;
+        if (!theirs || !*theirs || (*same && strcmp(theirs, same) != 0)) continue;
+        snprintf(same, sizeof same, "%s", theirs);
         add_node(s, p, q, one->id);
     }
 }
