@@ -1,0 +1,109 @@
+#!/usr/bin/python3
+"""usage: choose_test.py NEBULUS MODELS_DIR [TEST...]
+
+The planner chooses for real jobs: two nodes with the times of machines that differ, one reads fast, one writes fast.
+"""
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+from harness import check, end_process, run_tests, started, wait_until
+from pair import MODELS, NEBULUS, Node, check_moved, join
+
+READS, WRITES = "dgx-spark:1@llama-3.1-8b", "m3-ultra:1@llama-3.1-8b"
+TINY = os.path.join(MODELS, "random_f32.gguf")
+LONG, SHORT, TOKENS = 1500, 20, 12
+
+
+@contextlib.contextmanager
+def unlike_nodes():
+    home = tempfile.mkdtemp(prefix="choose-", dir=os.getcwd())
+    nodes = []
+    try:
+        for name, what in (("prime", READS), ("edge", WRITES)):
+            nodes.append(Node(os.path.join(home, name), name, TINY, emulate=what, profile="on", plan="on", chunk=512))
+        nodes[0].cli("cluster", "init", "test", "--no-passphrase")
+        join(*nodes)
+        yield nodes
+    except BaseException:
+        for node in nodes:
+            print(f"---- {node.name}\n{node.log()[-3000:]}", file=sys.stderr)
+        raise
+    finally:
+        for node in nodes:
+            if node.process in started:
+                end_process(node.process, signal.SIGKILL)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def plans(node, prompt, answer=TOKENS):
+    return json.loads(node.cli("plan", "random_f32", "--prompt", str(prompt), "--gen", str(answer), "--json"))["plans"]
+
+
+def knows_all(node):
+    """Whether a node has heard what both cost, once they have been measured, and knows the link between them."""
+    answer = node.post("/nebulus/v1/plan", {"model": "random_f32", "prompt_tokens": LONG, "max_tokens": TOKENS})
+    return answer.status == 200 and answer.json["plans"][0]["mode"] == "disaggregated"
+
+
+def complete(node, length, **headers):
+    body = {"model": "random_f32", "prompt": [300 + 7 * i % 200 for i in range(length)], "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0}
+    answer = node.request("POST", "/v1/completions", body, headers)
+    check(answer.status == 200, answer.body)
+    return answer
+
+
+def check_told(answer, mode, reads, writes):
+    told = answer.headers.get("x-nebulus-plan", "")
+    check(re.fullmatch(rf"{mode} prefill={reads} decode={writes} ttft_ms=[\d.]+ total_ms=[\d.]+", told), f"header: {told!r}")
+    plan = answer.json["nebulus"]["plan"]
+    check((plan["mode"], plan["prefill"], plan["decode"]) == (mode, reads, writes), f"{plan}")
+    check(plan["reason"] and 0 < plan["predicted"]["ttft_ms"] <= plan["predicted"]["total_ms"], f"{plan}")
+    check(0 < plan["measured"]["ttft_ms"] <= plan["measured"]["total_ms"], f"{plan}")
+    return plan
+
+
+def test_long_prompts_go_over_the_pair_and_short_ones_stay():
+    with unlike_nodes() as (prime, edge):
+        wait_until("edge knows what both cost", lambda: knows_all(edge))
+        long = complete(edge, LONG)
+        plan = check_told(long, "disaggregated", "prime", "edge")
+        check_moved(edge, LONG)
+        shown = edge.trace()["plan"]
+        check(all(shown[k] == plan[k] for k in ("mode", "prefill", "decode", "reason")), f"{shown} {plan}")
+        shown = edge.cli("trace")
+        check("planned: disaggregated: prime reads in" in shown and "predicted: first token after" in shown, shown)
+        check_told(complete(edge, SHORT), "local", "edge", "edge")
+        # what is wished, holds; the other place is planned
+        check(complete(edge, LONG, **{"x-nebulus-prefill": "edge", "x-nebulus-decode": "edge"}).headers.get("x-nebulus-plan")
+              is None, "both were wished")
+        wait_until("prime is known to be idle", lambda: knows_all(edge))
+        check_told(complete(edge, LONG, **{"x-nebulus-decode": "edge"}), "disaggregated", "prime", "edge")
+        # the same without a job
+        wait_until("prime is known to be idle", lambda: knows_all(edge))
+        ranked = plans(edge, LONG)
+        check(ranked[0]["mode"] == "disaggregated" and len(ranked) >= 3 and all(p["reason"] for p in ranked), f"{ranked}")
+        check(plans(edge, SHORT)[0]["mode"] == "local", f"{plans(edge, SHORT)}")
+        wait_until("prime is known to be idle", lambda: knows_all(edge))
+        shown = edge.cli("plan", "random_f32", "--prompt", str(LONG), "--gen", str(TOKENS), "--explain")
+        check(re.search(r"^disaggregated +prime +edge ", shown, re.M) and "1. disaggregated" in shown, shown)
+        wait_until("prime is known to be idle", lambda: knows_all(edge))
+        env = {**os.environ, "NEBULUS_HOME": edge.home, "NEBULUS_API": f"127.0.0.1:{edge.port}"}
+        done = subprocess.run([NEBULUS, "run", "random_f32", "zu " * 800, "--raw", "--explain", "--max-tokens", str(TOKENS)],
+                              env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=120)
+        check(re.search(r"^1\. disaggregated, [\d.]+ ms: prime reads in ", done.stderr, re.M), done.stderr)
+        check("reads in" not in done.stdout, done.stdout)
+        # the other one fails: nothing is planned with it
+        end_process(prime.process, signal.SIGKILL)
+        wait_until("prime is gone", lambda: not edge.sees("prime"))
+        check_told(complete(edge, LONG), "local", "edge", "edge")
+
+
+if __name__ == "__main__":
+    run_tests([test_long_prompts_go_over_the_pair_and_short_ones_stay], sys.argv[3:])
