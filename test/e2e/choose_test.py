@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 from harness import check, end_process, run_tests, started, wait_until
 from pair import MODELS, NEBULUS, Node, check_moved, join
@@ -52,8 +53,16 @@ def knows_all(node):
     return answer.status == 200 and answer.json["plans"][0]["mode"] == "disaggregated"
 
 
+def settle(prime, edge):
+    """Until prime is idle, and edge has heard so: loads are told once a second, the last one too."""
+    prime.wait_idle()
+    time.sleep(1.5)
+    wait_until("prime is known to be idle", lambda: knows_all(edge))
+
+
 def complete(node, length, **headers):
-    body = {"model": "random_f32", "prompt": [300 + 7 * i % 200 for i in range(length)], "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0}
+    prompt = [300 + 7 * i % 200 for i in range(length)]
+    body = {"model": "random_f32", "prompt": prompt, "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0}
     answer = node.request("POST", "/v1/completions", body, headers)
     check(answer.status == 200, answer.body)
     return answer
@@ -83,17 +92,17 @@ def test_long_prompts_go_over_the_pair_and_short_ones_stay():
         # what is wished, holds; the other place is planned
         check(complete(edge, LONG, **{"x-nebulus-prefill": "edge", "x-nebulus-decode": "edge"}).headers.get("x-nebulus-plan")
               is None, "both were wished")
-        wait_until("prime is known to be idle", lambda: knows_all(edge))
+        settle(prime, edge)
         check_told(complete(edge, LONG, **{"x-nebulus-decode": "edge"}), "disaggregated", "prime", "edge")
         # the same without a job
-        wait_until("prime is known to be idle", lambda: knows_all(edge))
+        settle(prime, edge)
         ranked = plans(edge, LONG)
         check(ranked[0]["mode"] == "disaggregated" and len(ranked) >= 3 and all(p["reason"] for p in ranked), f"{ranked}")
         check(plans(edge, SHORT)[0]["mode"] == "local", f"{plans(edge, SHORT)}")
-        wait_until("prime is known to be idle", lambda: knows_all(edge))
+        settle(prime, edge)
         shown = edge.cli("plan", "random_f32", "--prompt", str(LONG), "--gen", str(TOKENS), "--explain")
         check(re.search(r"^disaggregated +prime +edge ", shown, re.M) and "1. disaggregated" in shown, shown)
-        wait_until("prime is known to be idle", lambda: knows_all(edge))
+        settle(prime, edge)
         env = {**os.environ, "NEBULUS_HOME": edge.home, "NEBULUS_API": f"127.0.0.1:{edge.port}"}
         done = subprocess.run([NEBULUS, "run", "random_f32", "zu " * 800, "--raw", "--explain", "--max-tokens", str(TOKENS)],
                               env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=120)
