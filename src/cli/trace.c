@@ -40,6 +40,9 @@ static const char *describe(const char *event, int64_t value, char *out, size_t 
         {"cut", "its KV stream ended early"},
         {"failed", "is lost"},
         {"ended", "the answer ends after %lld tokens"},
+        {"dropped", "is dropped"},
+        {"computed", "has computed the KV rows of %lld tokens"},
+        {"sent", "has sent %lld bytes of KV rows"},
     };
     for (size_t i = 0; i < COUNT_OF(table); i++) {
         if (strcmp(event, table[i].event) != 0) continue;
@@ -54,17 +57,20 @@ static const char *describe(const char *event, int64_t value, char *out, size_t 
 static int print_event(const struct timeline *t, const json_t *event, struct err *e) {
     double ms = 0;
     int64_t place = 0, value = 0;
-    const char *name = "";
-    char words[128], node[128], text[256];
+    const char *name = "", *reason = "";
+    char words[128], node[128], text[256], why[512];
     if (json_get_real(event, "ms", 0, 1e15, &ms, e) || json_get_int(event, "place", 0, 15, &place, e) ||
-        json_get_string(event, "event", &name, e) || json_get_int(event, "value", INT64_MIN, INT64_MAX, &value, e))
+        json_get_string(event, "event", &name, e) || json_get_int(event, "value", INT64_MIN, INT64_MAX, &value, e) ||
+        json_get_string(event, "reason", &reason, e))
         return -1;
     const char *known = json_string_value(json_array_get(t->nodes, (size_t)place));
     text_escape(node, sizeof node, known ? known : "?");
     text_escape(text, sizeof text, describe(name, value, words, sizeof words));
+    text_escape(why, sizeof why, reason);
     int at = t->last_ms > 0 ? (int)(ms / t->last_ms * (BAR_COLUMNS - 1)) : 0;
-    printf("%10.1f ms  %*s%c%*s  %s%-12s%s %s\n", ms, at, "", place ? 'o' : '*', BAR_COLUMNS - 1 - at, "",
-           term_style(STDOUT_FILENO, place ? STYLE_DIM : STYLE_BOLD), node, term_style(STDOUT_FILENO, STYLE_END), text);
+    printf("%10.1f ms  %*s%c%*s  %s%-12s%s %s%s%s\n", ms, at, "", place ? 'o' : '*', BAR_COLUMNS - 1 - at, "",
+           term_style(STDOUT_FILENO, place ? STYLE_DIM : STYLE_BOLD), node, term_style(STDOUT_FILENO, STYLE_END), text,
+           *why ? ": " : "", why);
     return 0;
 }
 
@@ -124,6 +130,22 @@ static int print_plan(const json_t *trace, struct err *e) {
     return 0;
 }
 
+// How much of the transfer the reading of the prompt has hidden.
+static int print_transfer(const json_t *trace, int64_t bytes, struct err *e) {
+    json_t *transfer = NULL;
+    double ms = 0, exposed = 0, hidden = 0;
+    char size[SIZE_TEXT];
+    if (json_get_object(trace, "transfer", &transfer, e)) return -1;
+    if (!transfer) return 0;
+    if (json_get_real(transfer, "ms", 0, 1e15, &ms, e) || json_get_real(transfer, "exposed_ms", 0, 1e15, &exposed, e) ||
+        json_get_real(transfer, "hidden", 0, 1, &hidden, e))
+        return -1;
+    printf("moved %s in all; the prompt's rows travelled for %.1f ms, %.1f ms of it after the first token: %.0f %% of "
+           "the transfer was hidden behind prefill\n",
+           term_size(size, (uint64_t)bytes), ms, exposed, hidden * 100);
+    return 0;
+}
+
 static int print_timeline(const json_t *trace, struct err *e) {
     struct timeline t = {.trace = trace};
     const char *id = "", *model = "", *wire = "";
@@ -143,7 +165,7 @@ static int print_timeline(const json_t *trace, struct err *e) {
     json_array_foreach(t.events, i, event) {
         if (print_event(&t, event, e)) return -1;
     }
-    return 0;
+    return print_transfer(trace, kv_bytes, e);
 }
 
 static int run(struct invocation *in) {

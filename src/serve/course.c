@@ -21,7 +21,12 @@ struct seat {
     int32_t credits; // units it grants for them
     bool held;       // opened with `hold`
     bool spoken;     // since it was started
-    uint64_t bytes;  // of rows that came to it
+    bool opened;     // it has said so
+    bool refused;    // an order to it has failed: it is dropped for that, as the trace says
+    uint64_t asked_ns;
+    uint64_t bytes; // of rows that came to it
+    uint64_t sent;  // bytes that it sent, and up to which position, as traced
+    int32_t computed;
 };
 
 struct course {
@@ -43,7 +48,8 @@ struct course {
     uint64_t round; // of asking nodes, from 1 on: each is asked once at most before a token comes or time passes
     struct event *timer;
     struct trace trace;
-    int depth; // calls of the flow under way: they may order the course's end
+    int depth;   // calls of the flow under way: they may order the course's end
+    bool ending; // its last place has told its result
     bool freed;
     TAILQ_ENTRY(course) next;
 };
@@ -75,6 +81,10 @@ static void note(struct seat *seat, enum trace_event event, int64_t value) {
     trace_add(&seat->course->trace, clock_mono_ns(), seat->shown_as, event, value);
 }
 
+static void note_reason(struct seat *seat, enum trace_event event, const struct err *why) {
+    trace_add_reason(&seat->course->trace, clock_mono_ns(), seat->shown_as, event, why->msg);
+}
+
 static const char *name_of(const struct seat *seat) { return seat->course->trace.nodes[seat->shown_as]; }
 
 // A move has come to an end; why: it failed.
@@ -91,6 +101,7 @@ static void on_failed(void *arg, const struct err *why);
 static void open_here(struct seat *seat, const struct place_opened *o) {
     struct course *c = seat->course;
     seat->credits = o->credits;
+    seat->opened = true;
     if (o->whole) flow_whole(c->flow);
     if (!c->contract[0]) {
         snprintf(c->contract, sizeof c->contract, "%s", o->contract);
@@ -133,12 +144,25 @@ static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int
     leave(c);
 }
 
+// What the other place, which sends to this one, has done so far.
+static void note_sender(struct seat *seat) {
+    struct seat *from = &seat->course->seats[1 - seat->index];
+    struct flow_figures now;
+    if (!seat->shown_as || !from->place || !place_sent(from->place, &now) || !now.begun_ns) return;
+    trace_sent_from(&seat->course->trace, now.begun_ns);
+    if (now.upto > from->computed) note(from, TRACE_COMPUTED, now.upto);
+    if (now.bytes > from->sent) note(from, TRACE_SENT, (int64_t)now.bytes);
+    from->computed = now.upto;
+    from->sent = now.bytes;
+}
+
 static void on_installed(void *arg, int32_t upto, uint64_t bytes, const char *wire) {
     struct seat *seat = arg;
     struct course *c = seat->course;
     c->trace.kv_bytes += bytes > seat->bytes ? bytes - seat->bytes : 0;
     seat->bytes = bytes;
     if (*wire) snprintf(c->trace.wire, sizeof c->trace.wire, "%s", wire);
+    note_sender(seat);
     note(seat, TRACE_INSTALLED, upto);
     enter(c);
     flow_installed(c->flow, seat->index, upto);
@@ -158,7 +182,7 @@ static void on_cut(void *arg, bool arriving, const struct err *why) {
     struct seat *seat = arg;
     struct course *c = seat->course;
     log_info("'%s': the KV stream of %s ended early: %s", c->model, name_of(seat), why->msg);
-    note(seat, TRACE_CUT, 0);
+    note_reason(seat, TRACE_CUT, why);
     enter(c);
     flow_cut(c->flow, arriving || c->single ? seat->index : 1 - seat->index, why);
     leave(c);
@@ -176,7 +200,9 @@ static void on_ended(void *arg, const struct gen_result *r) {
     note(seat, TRACE_ENDED, r->completion_tokens);
     vacate(seat);
     enter(c);
+    c->ending = true;
     flow_ended(c->flow, seat->index, r);
+    c->ending = false;
     leave(c);
 }
 
@@ -184,7 +210,7 @@ static void on_failed(void *arg, const struct err *why) {
     struct seat *seat = arg;
     struct course *c = seat->course;
     log_info("'%s': %s is done without: %s", c->model, name_of(seat), why->msg);
-    note(seat, TRACE_FAILED, 0);
+    note_reason(seat, TRACE_FAILED, why);
     arrive(seat, why);
     struct err reason = *why;
     vacate(seat);
@@ -228,7 +254,8 @@ static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int so
     gen.show_tokens = true;
     gen.hold = seat->held = !c->single || n;
     seat->stream = source >= 0 ? id_seed() >> 1 : 0;
-    seat->spoken = false;
+    seat->spoken = seat->opened = seat->refused = false;
+    seat->asked_ns = clock_mono_ns();
     seat->bytes = 0;
     struct place_spec spec = {.model = c->model,
                               .gen = &gen,
@@ -241,7 +268,7 @@ static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int so
     else
         seat->place = place_open(c->s, seat->node, &spec, &events, seat, e);
     json_decref(tokens);
-    if (!seat->place) note(seat, TRACE_FAILED, 0);
+    if (!seat->place) note_reason(seat, TRACE_FAILED, e);
     return seat->place ? 0 : -1;
 }
 
@@ -264,13 +291,22 @@ static int io_stream(void *io, int from, int to, int32_t first, struct err *e) {
     struct place_target target = {
         .node = seat->node, .stream = seat->stream, .first = first, .credits = seat->credits, .wire = c->wire};
     note(seat, TRACE_STREAM, first);
-    if (!target.credits) return err_set(e, ERR_INVALID, "that node cannot take rows");
-    return place_stream(c->seats[from].place, &target, e);
+    if (!target.credits) err_set(e, ERR_INVALID, "that node cannot take rows");
+    if (target.credits && !place_stream(c->seats[from].place, &target, e)) return 0;
+    note_reason(seat, TRACE_CUT, e);
+    return -1;
 }
 
 static void io_cut(void *io, int from) {
     struct course *c = io;
     if (c->seats[from].place) place_cut(c->seats[from].place);
+}
+
+// The order `rc` is of has failed: the flow drops the place for it.
+static int obeyed(struct seat *seat, int rc, const struct err *e) {
+    if (rc) note_reason(seat, TRACE_FAILED, e);
+    seat->refused = rc;
+    return rc;
 }
 
 static int io_start(void *io, int place, const int32_t *generated, int32_t n, int32_t from, struct err *e) {
@@ -279,19 +315,32 @@ static int io_start(void *io, int place, const int32_t *generated, int32_t n, in
     note(seat, TRACE_STARTED, n);
     seat->spoken = false;
     if (!seat->held && !n) return 0; // it computes since it was opened
-    return place_start(seat->place, generated, n, from, e);
+    return obeyed(seat, place_start(seat->place, generated, n, from, e), e);
 }
 
 static int io_pause(void *io, int place, struct err *e) {
     struct course *c = io;
-    c->seats[place].held = true; // from now on it computes when it is started
-    return place_pause(c->seats[place].place, e);
+    struct seat *seat = &c->seats[place];
+    seat->held = true; // from now on it computes when it is started
+    return obeyed(seat, place_pause(seat->place, e), e);
+}
+
+static void note_dropped(struct seat *seat) {
+    struct err why;
+    if (seat->opened) {
+        note(seat, TRACE_DROPPED, 0);
+        return;
+    }
+    err_set(&why, ERR_BUSY, "after %.0f ms it was not open yet", (double)(clock_mono_ns() - seat->asked_ns) / 1e6);
+    note_reason(seat, TRACE_DROPPED, &why);
 }
 
 static void io_drop(void *io, int place) {
     struct course *c = io;
-    vacate(&c->seats[place]);
-    arrive(&c->seats[place], NULL);
+    struct seat *seat = &c->seats[place];
+    if (seat->place && !seat->refused && !c->ending && !c->freed) note_dropped(seat);
+    vacate(seat);
+    arrive(seat, NULL);
 }
 
 static void io_timer(void *io, long ms) {

@@ -19,6 +19,8 @@ int place_pause(struct place *p, struct err *e) { return p->ops->pause(p, e); }
 
 void place_cut(struct place *p) { p->ops->cut(p); }
 
+bool place_sent(const struct place *p, struct flow_figures *out) { return p->ops->sent && p->ops->sent(p, out); }
+
 void place_drop(struct place *p) {
     if (p) p->ops->drop(p);
 }

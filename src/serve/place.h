@@ -55,3 +55,6 @@ int place_start(struct place *p, const int32_t *generated, int32_t n, int32_t fr
 int place_stream(struct place *p, const struct place_target *to, struct err *e) MUST_USE;
 void place_cut(struct place *p); // ends what place_stream began
 int place_pause(struct place *p, struct err *e) MUST_USE;
+// Of the stream that leaves it; `upto`: its rows before this position are computed. false: none does, or the place is
+// at another node.
+bool place_sent(const struct place *p, struct flow_figures *out);

@@ -9,6 +9,7 @@ struct place_ops {
     int (*pause)(struct place *p, struct err *e);
     void (*cut)(struct place *p);
     void (*drop)(struct place *p);
+    bool (*sent)(const struct place *p, struct flow_figures *out); // NULL = not known here
 };
 
 struct place { // the first member of both kinds

@@ -63,7 +63,7 @@ static void remote_drop(struct place *p) {
 
 struct place *remote_open(struct serve *s, const char *node, const struct place_spec *spec,
                           const struct place_events *ev, void *arg, struct err *e) {
-    static const struct place_ops ops = {remote_start, remote_stream, remote_pause, remote_cut, remote_drop};
+    static const struct place_ops ops = {remote_start, remote_stream, remote_pause, remote_cut, remote_drop, NULL};
     struct remote *r = calloc(1, sizeof *r);
     if (!r) {
         err_set(e, ERR_INTERNAL, "out of memory");

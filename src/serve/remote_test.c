@@ -116,7 +116,7 @@ static void fake_drop(struct place *p) {
 
 struct place *site_open(struct serve *s, const struct place_spec *spec, const struct place_events *ev, void *arg,
                         struct err *e) {
-    static const struct place_ops ops = {fake_start, fake_stream, fake_pause, fake_cut, fake_drop};
+    static const struct place_ops ops = {fake_start, fake_stream, fake_pause, fake_cut, fake_drop, NULL};
     assert_ptr_equal(s, &serves[NODE]);
     char *prompt = json_text(spec->gen->prompt);
     buf_printf(&done, "open %s %s hold %d %s %s %s %llu; ", spec->model, prompt, spec->gen->hold, spec->contract,

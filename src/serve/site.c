@@ -38,6 +38,7 @@ struct site {
     // rows that go out
     uint64_t stream_out;
     struct outflow *out;
+    int32_t computed; // rows before this position were handed over to it
     TAILQ_ENTRY(site) next;
 };
 
@@ -142,6 +143,7 @@ static void on_rows(void *arg, const struct kv_rows *r) {
     struct site *site = arg;
     struct err why;
     struct arena *arena = engine_arena(site->model->engine);
+    if (!site->whole && r->first + r->count > site->computed) site->computed = r->first + r->count;
     if (!site->out)
         arena_return(arena, r->block); // the stream was cut meanwhile
     else if (outflow_rows(site->out, r->layer, r->kind, r->first, r->count, r->block, &why)) {
@@ -175,6 +177,7 @@ static int site_stream(struct place *p, const struct place_target *to, struct er
     snprintf(spec.to, sizeof spec.to, "%s", to->node);
     place_cut(p);
     site->alone = false;
+    site->computed = 0;
     site->out = outflow_open(cluster_transfers(site->s->cluster), &spec, &events, site, e);
     site->stream_out = to->stream;
     if (!site->out) return -1;
@@ -187,6 +190,14 @@ static void site_cut(struct place *p) {
     if (!site->out) return;
     if (site->id && engine_export(site->model->engine, site->id, -1, 0, &why)) log_debug("%s", why.msg);
     end_outflow(site);
+}
+
+static bool site_sent(const struct place *p, struct flow_figures *out) {
+    const struct site *site = (const struct site *)p;
+    if (!site->out) return false;
+    outflow_figures(site->out, out);
+    out->upto = site->computed;
+    return true;
 }
 
 void site_credit(struct serve *s, uint64_t stream, int32_t units) {
@@ -312,7 +323,7 @@ void site_load(const struct serve *s, const struct model *m, double *queued, dou
 
 struct place *site_open(struct serve *s, const struct place_spec *spec, const struct place_events *ev, void *arg,
                         struct err *e) {
-    static const struct place_ops ops = {site_start, site_stream, site_pause, site_cut, site_drop};
+    static const struct place_ops ops = {site_start, site_stream, site_pause, site_cut, site_drop, site_sent};
     static const struct gen_events events = {on_begin, on_text, on_end, on_fail, on_rows, on_installed, on_paused};
     struct model *model = models_get(s->models, spec->model, e);
     struct site *site = model ? calloc(1, sizeof *site) : NULL;

@@ -1,4 +1,5 @@
 #include "serve/trace.h"
+#include "base/text.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -6,11 +7,12 @@
 
 const char *trace_event_name(enum trace_event e) {
     static const char *const names[] = {
-        [TRACE_OPENED] = "opened",   [TRACE_STREAM] = "stream",
-        [TRACE_STARTED] = "started", [TRACE_INSTALLED] = "installed",
-        [TRACE_TOKEN] = "token",     [TRACE_PAUSED] = "paused",
-        [TRACE_CUT] = "cut",         [TRACE_FAILED] = "failed",
-        [TRACE_ENDED] = "ended",
+        [TRACE_OPENED] = "opened",     [TRACE_STREAM] = "stream",
+        [TRACE_STARTED] = "started",   [TRACE_INSTALLED] = "installed",
+        [TRACE_TOKEN] = "token",       [TRACE_PAUSED] = "paused",
+        [TRACE_CUT] = "cut",           [TRACE_FAILED] = "failed",
+        [TRACE_ENDED] = "ended",       [TRACE_DROPPED] = "dropped",
+        [TRACE_COMPUTED] = "computed", [TRACE_SENT] = "sent",
     };
     return names[e];
 }
@@ -21,13 +23,65 @@ void trace_begin(struct trace *t, uint64_t now_ns, uint64_t wall_ns) {
     t->start_wall_ns = (int64_t)wall_ns;
 }
 
-void trace_add(struct trace *t, uint64_t now_ns, int place, enum trace_event event, int64_t value) {
-    struct trace_entry entry = {now_ns - t->start_ns, value, event, place};
-    struct trace_entry *last = t->n ? &t->entries[t->n - 1] : NULL;
+static bool tells_progress(enum trace_event e) {
+    return e == TRACE_INSTALLED || e == TRACE_COMPUTED || e == TRACE_SENT;
+}
+
+// Takes every second one of a place's entries of progress away. The newest of each kind stays.
+static void thin_out(struct trace *t) {
+    unsigned later[TRACE_EVENTS][TRACE_PLACES] = {0};
+    int to = t->n;
+    for (int i = t->n - 1; i >= 0; i--) {
+        const struct trace_entry *e = &t->entries[i];
+        if (!tells_progress(e->event) || later[e->event][e->place]++ % 2 == 0) t->entries[--to] = *e;
+    }
+    t->n -= to;
+    memmove(t->entries, t->entries + to, (size_t)t->n * sizeof *t->entries);
+}
+
+// Looks when the prompt's rows begin to travel, and when all of them are there.
+static void watch_transfer(struct trace *t, const struct trace_entry *e) {
+    if (!e->place || t->moved_ns) return;
+    if (e->event == TRACE_STREAM) t->moves_ns = 0;
+    if (e->event != TRACE_INSTALLED) return;
+    if (!t->moves_ns) t->moves_ns = e->ns;
+    if (t->prompt_tokens && e->value >= t->prompt_tokens) t->moved_ns = e->ns;
+}
+
+static void add(struct trace *t, const struct trace_entry *e) {
+    watch_transfer(t, e);
+    if (t->n == TRACE_MOST) thin_out(t);
     if (t->n < TRACE_MOST)
-        t->entries[t->n++] = entry;
-    else if (event != TRACE_INSTALLED || last->event == TRACE_INSTALLED)
-        *last = entry; // the end is worth more than what came just before it
+        t->entries[t->n++] = *e;
+    else if (!tells_progress(e->event))
+        t->entries[t->n - 1] = *e; // the end is worth more than what came just before it
+}
+
+void trace_add(struct trace *t, uint64_t now_ns, int place, enum trace_event event, int64_t value) {
+    add(t, &(struct trace_entry){now_ns - t->start_ns, value, event, place, 0});
+}
+
+// The number of a reason. Where all are taken, the newest one goes, and its entries keep none.
+static int reason_of(struct trace *t, const char *why) {
+    char text[TRACE_REASON];
+    text_escape(text, sizeof text, why);
+    for (int i = 0; i < t->n_reasons; i++)
+        if (!strcmp(t->reasons[i], text)) return i + 1;
+    if (t->n_reasons < TRACE_REASONS)
+        t->n_reasons++;
+    else
+        for (int i = 0; i < t->n; i++)
+            if (t->entries[i].reason == TRACE_REASONS) t->entries[i].reason = 0;
+    memcpy(t->reasons[t->n_reasons - 1], text, sizeof text);
+    return t->n_reasons;
+}
+
+void trace_add_reason(struct trace *t, uint64_t now_ns, int place, enum trace_event event, const char *why) {
+    add(t, &(struct trace_entry){now_ns - t->start_ns, 0, event, place, reason_of(t, why)});
+}
+
+void trace_sent_from(struct trace *t, uint64_t ns) {
+    if (!t->moved_ns && ns > t->start_ns) t->moves_ns = ns - t->start_ns;
 }
 
 static const struct trace_entry *first_of(const struct trace *t, enum trace_event event) {
@@ -49,9 +103,22 @@ int trace_node(struct trace *t, const char *name) {
     return i;
 }
 
-static json_t *entry_json(const struct trace_entry *e) {
-    return json_pack("{s:f, s:i, s:s, s:I}", "ms", (double)e->ns / 1e6, "place", e->place, "event",
-                     trace_event_name(e->event), "value", (json_int_t)e->value);
+static json_t *entry_json(const struct trace *t, const struct trace_entry *e) {
+    json_t *o = json_pack("{s:f, s:i, s:s, s:I}", "ms", (double)e->ns / 1e6, "place", e->place, "event",
+                          trace_event_name(e->event), "value", (json_int_t)e->value);
+    if (o && e->reason) json_object_set_new(o, "reason", json_string(t->reasons[e->reason - 1]));
+    return o;
+}
+
+// How long the prompt's rows travelled, and how much of that the reading of the prompt hid: what came before the first
+// token. NULL: they did not travel.
+static json_t *transfer_json(const struct trace *t) {
+    const struct trace_entry *token = first_of(t, TRACE_TOKEN);
+    if (!token || t->moved_ns <= t->moves_ns) return NULL;
+    uint64_t all = t->moved_ns - t->moves_ns, from = token->ns > t->moves_ns ? token->ns : t->moves_ns;
+    uint64_t exposed = t->moved_ns > from ? t->moved_ns - from : 0;
+    return json_pack("{s:f, s:f, s:f, s:f}", "began_ms", (double)t->moves_ns / 1e6, "ms", (double)all / 1e6,
+                     "exposed_ms", (double)exposed / 1e6, "hidden", 1 - (double)exposed / (double)all);
 }
 
 // Adds "emulated", beside "nodes", where one of them is. Takes `all` over and returns it; NULL when out of memory.
@@ -111,12 +178,14 @@ json_t *trace_plan_json(const struct trace *t) {
 json_t *trace_json(const struct trace *t) {
     json_t *nodes = json_array(), *events = json_array();
     for (int i = 0; i < t->n_nodes; i++) json_array_append_new(nodes, json_string(t->nodes[i]));
-    for (int i = 0; i < t->n; i++) json_array_append_new(events, entry_json(&t->entries[i]));
+    for (int i = 0; i < t->n; i++) json_array_append_new(events, entry_json(t, &t->entries[i]));
     json_t *all = json_pack("{s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:s, s:o}", "id", t->id, "model", t->model, "began_ms",
                             (json_int_t)(t->start_wall_ns / 1000000), "nodes", nodes, "prompt_tokens",
                             (int)t->prompt_tokens, "completion_tokens", (int)t->completion_tokens, "kv_bytes",
                             (json_int_t)t->kv_bytes, "wire", t->wire, "events", events);
     json_t *plan = trace_plan_json(t);
     if (plan) json_object_set_new(all, "plan", plan);
+    json_t *transfer = all ? transfer_json(t) : NULL;
+    if (transfer) json_object_set_new(all, "transfer", transfer);
     return emulated_json(t, all);
 }

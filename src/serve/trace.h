@@ -17,6 +17,10 @@ enum trace_event {
     TRACE_CUT,       // the stream broke
     TRACE_FAILED,    // or it could not even be asked
     TRACE_ENDED,     // value: tokens generated
+    TRACE_DROPPED,   // it is well, but the job goes on without it
+    TRACE_COMPUTED,  // value: rows that it has computed and handed over to be sent
+    TRACE_SENT,      // value: bytes that it has sent, on the wire
+    TRACE_EVENTS
 };
 
 // What was predicted for the job, in seconds, when its nodes were chosen.
@@ -30,13 +34,14 @@ struct trace_plan {
 };
 #define TRACE_WRONG 0.2 // a prediction that is further off is called wrong
 
-enum { TRACE_PLACES = 8, TRACE_MOST = 256 };
+enum { TRACE_PLACES = 8, TRACE_MOST = 256, TRACE_REASONS = 4, TRACE_REASON = 160 };
 
 struct trace_entry {
     uint64_t ns; // since the job's start
     int64_t value;
     enum trace_event event;
     int place;
+    int reason; // its number in struct trace's, from 1 on; 0 = none
 };
 
 struct trace {
@@ -53,13 +58,22 @@ struct trace {
     uint64_t ttft_ns, total_ns; // as the client saw them; 0 = the answer has not ended
     char wire[8];               // what they travelled as: "f16", "q8_0", "state"; "" = none did
     int n;
-    struct trace_entry entries[TRACE_MOST]; // installations beyond the bound replace the one before
+    struct trace_entry entries[TRACE_MOST]; // what only tells of progress is thinned out where there is more
+    int n_reasons;
+    char reasons[TRACE_REASONS][TRACE_REASON]; // equal ones once; the last one is the newest where there are more
+    // The first transfer of the whole prompt's rows to another place, since start_ns; 0 = not yet. From the first frame
+    // where this node sends it, else from the first rows that were installed, which makes it seem shorter and less of
+    // it hidden.
+    uint64_t moves_ns, moved_ns;
 };
 
 void trace_begin(struct trace *t, uint64_t now_ns, uint64_t wall_ns);
 void trace_add(struct trace *t, uint64_t now_ns, int place, enum trace_event event, int64_t value);
-uint64_t trace_prefill_ns(const struct trace *t);  // from the first start to the first token; 0 where there is none
-int trace_node(struct trace *t, const char *name); // its number; the last one serves for those beyond TRACE_PLACES
-json_t *trace_json(const struct trace *t);         // a new reference; NULL when out of memory
-json_t *trace_plan_json(const struct trace *t);    // its plan beside what came of it; NULL: none, or out of memory
+// The same with value 0, and why it was so. Shortened to TRACE_REASON.
+void trace_add_reason(struct trace *t, uint64_t now_ns, int place, enum trace_event event, const char *why);
+void trace_sent_from(struct trace *t, uint64_t ns); // when the transfer under way sent its first frame; clock_mono_ns
+uint64_t trace_prefill_ns(const struct trace *t);   // from the first start to the first token; 0 where there is none
+int trace_node(struct trace *t, const char *name);  // its number; the last one serves for those beyond TRACE_PLACES
+json_t *trace_json(const struct trace *t);          // a new reference; NULL when out of memory
+json_t *trace_plan_json(const struct trace *t);     // its plan beside what came of it; NULL: none, or out of memory
 const char *trace_event_name(enum trace_event e);

@@ -55,7 +55,7 @@ static void test_emulated_nodes_are_marked(void **state) {
 
 static void test_every_event_has_a_name(void **state) {
     (void)state;
-    for (int e = TRACE_OPENED; e <= TRACE_ENDED; e++) assert_non_null(trace_event_name((enum trace_event)e));
+    for (int e = TRACE_OPENED; e < TRACE_EVENTS; e++) assert_non_null(trace_event_name((enum trace_event)e));
 }
 
 static void test_prefill_without_a_token(void **state) {
@@ -65,19 +65,121 @@ static void test_prefill_without_a_token(void **state) {
     assert_int_equal(trace_prefill_ns(&t), 0);
 }
 
-// The end stays visible, whatever came before it.
+static bool has(enum trace_event event, int place, int64_t value) {
+    for (int i = 0; i < t.n; i++)
+        if (t.entries[i].event == event && t.entries[i].place == place && t.entries[i].value == value) return true;
+    return false;
+}
+
+// What matters stays, whatever came before and after it: only progress is thinned out.
 static void test_more_than_it_holds(void **state) {
     (void)state;
-    for (int i = 0; i < TRACE_MOST; i++) trace_add(&t, 1001 + (uint64_t)i, 1, TRACE_INSTALLED, i);
+    trace_add(&t, 1000, 0, TRACE_STARTED, 0);
+    for (int i = 1; i <= 3 * TRACE_MOST; i++) {
+        trace_add(&t, 1000 + (uint64_t)i, 0, TRACE_SENT, i);
+        trace_add(&t, 1000 + (uint64_t)i, 1, TRACE_INSTALLED, i);
+        if (i == TRACE_MOST) trace_add_reason(&t, 1000 + (uint64_t)i, 1, TRACE_CUT, "x");
+        if (i == TRACE_MOST + 1) trace_add(&t, 1000 + (uint64_t)i, 0, TRACE_TOKEN, 77);
+    }
+    trace_add(&t, 5000, 1, TRACE_ENDED, 40);
+    assert_true(t.n <= TRACE_MOST && t.n > TRACE_MOST / 3);
+    assert_true(has(TRACE_STARTED, 0, 0) && has(TRACE_CUT, 1, 0) && has(TRACE_TOKEN, 0, 77) && has(TRACE_ENDED, 1, 40));
+    assert_true(has(TRACE_INSTALLED, 1, 3 * TRACE_MOST) && has(TRACE_SENT, 0, 3 * TRACE_MOST)); // the newest ones
+    for (int i = 1; i < t.n; i++) assert_true(t.entries[i].ns >= t.entries[i - 1].ns);
+}
+
+static void test_the_newest_stays(void **state) {
+    (void)state;
+    for (int i = 1; i <= TRACE_MOST; i++) trace_add(&t, 1000 + (uint64_t)i, 1, TRACE_INSTALLED, i);
     assert_int_equal(t.n, TRACE_MOST);
-    trace_add(&t, 5000, 1, TRACE_INSTALLED, 999); // the newest installation replaces the one before
-    assert_int_equal(t.n, TRACE_MOST);
-    assert_int_equal(t.entries[TRACE_MOST - 1].value, 999);
+    trace_add(&t, 5000, 1, TRACE_ENDED, 40);
+    assert_int_equal(t.n, TRACE_MOST / 2 + 1);
+    assert_true(has(TRACE_INSTALLED, 1, TRACE_MOST) && has(TRACE_ENDED, 1, 40));
+}
+
+static void test_nothing_but_what_matters(void **state) {
+    (void)state;
+    for (int i = 0; i < TRACE_MOST; i++) trace_add(&t, 1001 + (uint64_t)i, 1, TRACE_STARTED, i);
+    trace_add(&t, 5000, 1, TRACE_INSTALLED, 9);
+    assert_false(has(TRACE_INSTALLED, 1, 9));
     trace_add(&t, 6000, 1, TRACE_ENDED, 40);
+    assert_int_equal(t.n, TRACE_MOST);
     assert_int_equal(t.entries[TRACE_MOST - 1].event, TRACE_ENDED);
-    trace_add(&t, 7000, 1, TRACE_INSTALLED, 1000);
-    assert_int_equal(t.entries[TRACE_MOST - 1].event, TRACE_ENDED);
-    assert_int_equal(t.entries[TRACE_MOST - 2].value, TRACE_MOST - 2);
+}
+
+static const char *reason(int entry) {
+    static char words[TRACE_REASON];
+    json_t *v = trace_json(&t);
+    const char *why = json_string_value(json_object_get(json_array_get(json_object_get(v, "events"), entry), "reason"));
+    snprintf(words, sizeof words, "%s", why ? why : "");
+    json_decref(v);
+    return words;
+}
+
+static void test_reasons(void **state) {
+    (void)state;
+    char why[2 * TRACE_REASON];
+    trace_add_reason(&t, 1000, 0, TRACE_FAILED, "its digest is 12\n");
+    trace_add(&t, 1000, 0, TRACE_STARTED, 0);
+    trace_add_reason(&t, 1000, 1, TRACE_CUT, "its digest is 12\n");
+    assert_string_equal(reason(0), "its digest is 12\\x0A");
+    assert_string_equal(reason(1), "");
+    assert_string_equal(reason(2), reason(0));
+    assert_int_equal(t.n_reasons, 1);
+    for (int i = 0; i < TRACE_REASONS; i++) {
+        snprintf(why, sizeof why, "reason %d", i);
+        trace_add_reason(&t, 1000, 0, TRACE_DROPPED, why);
+    }
+    assert_int_equal(t.n_reasons, TRACE_REASONS);
+    assert_string_equal(reason(2), "its digest is 12\\x0A");
+    assert_string_equal(reason(1 + TRACE_REASONS), ""); // the newest took its room, and is not told as its own
+    assert_string_equal(reason(2 + TRACE_REASONS), why);
+    memset(why, 'x', sizeof why - 1);
+    why[sizeof why - 1] = '\0';
+    trace_add_reason(&t, 1000, 0, TRACE_DROPPED, why);
+    assert_int_equal(strlen(reason(t.n - 1)), TRACE_REASON - 1);
+}
+
+static double transfer(const char *member) {
+    json_t *v = trace_json(&t), *all = json_object_get(v, "transfer");
+    double x = all ? json_real_value(json_object_get(all, member)) : -1;
+    json_decref(v);
+    return x;
+}
+
+// A transfer from 2 to 12 ms after the start; the first token comes at 10 ms.
+static void test_hidden_transfer(void **state) {
+    (void)state;
+    const uint64_t ms = 1000000, at = 1000;
+    t.prompt_tokens = 100;
+    trace_add(&t, at + ms, 1, TRACE_STREAM, 0);
+    trace_sent_from(&t, at + 2 * ms);
+    trace_add(&t, at + 5 * ms, 1, TRACE_INSTALLED, 50);
+    trace_add(&t, at + 6 * ms, 0, TRACE_INSTALLED, 100); // the reading place fetches: not the transfer
+    trace_add(&t, at + 10 * ms, 0, TRACE_TOKEN, 1);
+    assert_true(transfer("hidden") < 0); // not all rows are there
+    trace_add(&t, at + 12 * ms, 1, TRACE_INSTALLED, 100);
+    trace_add(&t, at + 30 * ms, 1, TRACE_INSTALLED, 104); // those of generated tokens do not count
+    trace_sent_from(&t, at + 29 * ms);
+    assert_float_equal(transfer("began_ms"), 2, 1e-9);
+    assert_float_equal(transfer("ms"), 10, 1e-9);
+    assert_float_equal(transfer("exposed_ms"), 2, 1e-9);
+    assert_float_equal(transfer("hidden"), 0.8, 1e-9);
+}
+
+static void test_transfer_that_nothing_hides(void **state) {
+    (void)state;
+    const uint64_t ms = 1000000, at = 1000;
+    t.prompt_tokens = 100;
+    trace_add(&t, at + ms, 1, TRACE_STREAM, 0);
+    trace_add(&t, at + 2 * ms, 1, TRACE_INSTALLED, 10);
+    trace_add(&t, at + 10 * ms, 0, TRACE_TOKEN, 1);
+    trace_add(&t, at + 11 * ms, 2, TRACE_STREAM, 0); // it goes elsewhere after all
+    trace_add(&t, at + 12 * ms, 2, TRACE_INSTALLED, 10);
+    trace_add(&t, at + 15 * ms, 2, TRACE_INSTALLED, 100);
+    assert_float_equal(transfer("ms"), 3, 1e-9); // the sender is elsewhere: from what came first
+    assert_float_equal(transfer("exposed_ms"), 3, 1e-9);
+    assert_float_equal(transfer("hidden"), 0, 1e-9);
 }
 
 static void test_nodes(void **state) {
@@ -134,6 +236,11 @@ int main(void) {
         cmocka_unit_test_setup(test_emulated_nodes_are_marked, setup),
         cmocka_unit_test_setup(test_prefill_without_a_token, setup),
         cmocka_unit_test_setup(test_more_than_it_holds, setup),
+        cmocka_unit_test_setup(test_the_newest_stays, setup),
+        cmocka_unit_test_setup(test_nothing_but_what_matters, setup),
+        cmocka_unit_test_setup(test_reasons, setup),
+        cmocka_unit_test_setup(test_hidden_transfer, setup),
+        cmocka_unit_test_setup(test_transfer_that_nothing_hides, setup),
         cmocka_unit_test_setup(test_nodes, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,6 +50,18 @@ def test_recall_goes_on_verbatim():
             answer = a.ask(quotation(text, 740), "prime", "edge", "wait", wire, max_tokens=120).read()
             check(answer.text == text[740:860], f"{wire}: {answer.text!r}")
             check_moved(a, 1400)
+            check_transfer(a)
+
+
+def check_transfer(gateway):
+    """The timeline has what the sender did, and how much of it prefill has hidden."""
+    trace = gateway.trace()
+    moved, sent, computed = trace["transfer"], events(trace, "sent", 0), events(trace, "computed", 0)
+    check(sent and sent[-1]["value"] * 2 >= trace["kv_bytes"], json.dumps(trace))
+    check(computed and computed[-1]["value"] >= 1400, json.dumps(trace))
+    check(moved["ms"] >= moved["exposed_ms"] >= 0 and moved["began_ms"] > 0, json.dumps(trace))
+    check(abs(moved["hidden"] - (1 - moved["exposed_ms"] / moved["ms"])) < 1e-6, json.dumps(trace))
+    check(f"{moved['hidden'] * 100:.0f} % of the transfer was hidden" in gateway.cli("trace"), "`nebulus trace` does not say so")
 
 
 def test_cache_of_eight_bits():
@@ -106,6 +118,7 @@ def test_command_line():
         check(alone == both, f"{alone!r} {both!r}")
         shown = a.cli("trace")
         check("prime" in shown and "edge" in shown and "installed" not in shown and "KV rows" in shown, shown)
+        check("has sent" in shown and "has computed" in shown, shown)
 
 
 # ---- conversations
@@ -238,7 +251,9 @@ def test_another_model_of_that_name():
             check(both.text == alone, f"{both.error} {both.text!r}")
             trace = a.trace()
             check(not events(trace, "installed", 1) and events(trace, "failed", 1), json.dumps(trace))
-            check("digest" in a.log() or "digest" in b.log(), "nobody says why")
+            why = [one["reason"] for one in events(trace, "failed", 1)]
+            check(any("weights digest is" in one or "architecture digest is" in one for one in why), f"nobody says why: {why}")
+            check("digest is" in a.cli("trace"), "`nebulus trace` does not say why")
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
