@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -65,16 +64,27 @@ failed:
     return -1;
 }
 
+int datalink_dial_any(const struct addrinfo *found, uint64_t deadline_ns, const atomic_bool *stop, int *why) {
+    unsigned left = 0;
+    int fd = -1;
+    for (const struct addrinfo *a = found; a; a = a->ai_next) left++;
+    *why = EADDRNOTAVAIL;
+    for (const struct addrinfo *a = found; a && fd < 0 && *why != ECANCELED; a = a->ai_next) {
+        uint64_t now = clock_mono_ns();
+        fd = dial_one(a, now < deadline_ns ? now + (deadline_ns - now) / left : now, stop, why);
+        left--;
+    }
+    return fd;
+}
+
 int datalink_dial(const char *host, uint16_t port, const atomic_bool *stop, struct err *e) {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *found = NULL;
     char text[8];
-    int fd = -1, why = EADDRNOTAVAIL;
+    int why;
     snprintf(text, sizeof text, "%u", port);
     int rc = getaddrinfo(host, text, &hints, &found);
     if (rc) return err_set(e, ERR_UNREACHABLE, "%s is not known: %s", host, gai_strerror(rc));
-    uint64_t deadline = clock_mono_ns() + LIMIT_KV_CONNECT_MS * NS_PER_MS;
-    for (const struct addrinfo *a = found; a && fd < 0 && why != ECANCELED; a = a->ai_next)
-        fd = dial_one(a, deadline, stop, &why);
+    int fd = datalink_dial_any(found, clock_mono_ns() + LIMIT_KV_CONNECT_MS * NS_PER_MS, stop, &why);
     freeaddrinfo(found);
     if (fd < 0) err_set(e, ERR_UNREACHABLE, "%s, port %u: %s", host, port, strerror(why));
     return fd;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/err.h"
+#include <netdb.h>
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -11,6 +12,10 @@
 // Connects within LIMIT_KV_CONNECT_MS; gives up soon once *stop is set. (A host name is looked up first, which takes as
 // long as the system's resolver does.) Returns a socket that blocks, or -1.
 int datalink_dial(const char *host, uint16_t port, const atomic_bool *stop, struct err *e) MUST_USE;
+
+// To the first of these addresses that answers. Each has an equal part of the time that is left then, so that a dead
+// one leaves some to the next. Returns a socket that blocks, or -1; *why is the errno of the last one then.
+int datalink_dial_any(const struct addrinfo *found, uint64_t deadline_ns, const atomic_bool *stop, int *why) MUST_USE;
 
 // No delay, probes of silent connections, and time limits for what blocks.
 int datalink_tune(int fd, unsigned limit_ms, struct err *e) MUST_USE;

@@ -256,7 +256,7 @@ int outlet_find(struct transfers *t, const char *node, struct link *out, struct 
     *out = (struct link){.t = t};
     memcpy(out->node, node, strlen(node));
     if (!t->o.find(t->o.arg, node, out->host, sizeof out->host, &out->port, out->pin)) return 0;
-    return err_set(e, ERR_UNREACHABLE, "the address of node %s is not known", node);
+    return err_set(e, ERR_UNREACHABLE, "the link to node %s is down, or its address is not known", node);
 }
 
 struct link *outlet_get_held(struct transfers *t, const struct link *like, struct err *e) {

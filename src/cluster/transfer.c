@@ -120,7 +120,7 @@ void transfers_free(struct transfers *t) {
 }
 
 void transfers_drop(struct transfers *t, const char *node) {
-    static const struct err left = {.code = ERR_UNREACHABLE, .msg = "the other node is gone"};
+    static const struct err left = {.code = ERR_UNREACHABLE, .msg = "the other node cannot be reached any more"};
     pthread_mutex_lock(&t->lock);
     for (struct link *l = t->links; l; l = l->next)
         if (!strcmp(l->node, node)) outlet_break_held(l, &left);

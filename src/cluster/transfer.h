@@ -24,8 +24,8 @@ struct transfers_options {
     int connections;      // to each peer that rows are sent to; 1 to 16, better 2 and more
     uint64_t rekey_bytes; // a connection's keys are renewed after so many
     unsigned frame_ms;    // what a frame may take at least, see datalink_until; 0 = LIMIT_KV_STALL_SECONDS
-    // Where a peer is and what its pin is. -1 where it is unknown. A numeric address is best: the threads look names up
-    // with the system's resolver, and transfers_free waits for them.
+    // Where a peer is and what its pin is. -1 where it is unknown or down. A numeric address is best: the threads look
+    // names up with the system's resolver, and transfers_free waits for them.
     int (*find)(void *arg, const char *node, char *host, size_t host_size, uint16_t *port, uint8_t pin[TLS_PIN]);
     void *arg;
 };
@@ -37,7 +37,9 @@ void transfers_free(struct transfers *t);
 
 // A data connection that a peer has opened and that has been handshaken. Takes both over. `pin` is known to be node's.
 void transfers_accept(struct transfers *t, const char *node, SSL *ssl, int fd);
-void transfers_drop(struct transfers *t, const char *node); // its connections are cut: it has left or was revoked
+// It has left, was revoked, or its control link is down: its connections are cut, its streams and measurements fail
+// now, those that the network holds up, too. A stream that is opened later makes new connections.
+void transfers_drop(struct transfers *t, const char *node);
 
 // ---- receiving
 struct inflow;

@@ -814,6 +814,49 @@ static void cut(void **arg) {
     }
 }
 
+// A peer that says nothing any more, and no connection that breaks: what is known about it from elsewhere ends the
+// streams with it, those of a sender that waits for it and of a receiver in the middle of a frame.
+static void silent_sender(void **arg) {
+    (void)arg;
+    struct stream *s = prepare(0, 0, KV_F16, 2000, 20);
+    side[1].deaf = true;
+    open_out(s);
+    feed(s);
+    assert_int_equal(event_base_loop(base, EVLOOP_NONBLOCK), 0);
+    assert_int_equal(s->failed_out, 0);
+    transfers_drop(side[0].t, side[1].id);
+    RUN_UNTIL(s->failed_out && !s->out_blocks);
+    assert_int_equal(s->failed_out, 1);
+    assert_non_null(strstr(s->why_out.msg, "cannot be reached any more")); // not the limits of a socket
+    assert_int_equal(s->n_blocks, 20);
+    close_out(s);
+    side[1].deaf = false;
+    start(1, 0, KV_F16, 300, 20);
+    finish(&streams[1]);
+}
+
+static void silent_in_a_frame(void **arg) {
+    (void)arg;
+    int32_t all = arena_slots(side[1].arena);
+    two_streams();
+    struct stream *s = &streams[0], *other = &streams[1];
+    says_unit(s, s->first, 8);
+    says(frame_of(s, 0, s->first + 8, 8));
+    hostile.pause_at = hostile.n - 100;
+    assert_int_equal(pipe(hostile.pause), 0);
+    hostile_start();
+    RUN_UNTIL(s->upto == s->first + 8);
+    transfers_drop(side[1].t, side[0].id);
+    RUN_UNTIL(s->failed_in && other->failed_in);
+    assert_int_equal(s->upto, s->first + 8); // what is complete stays
+    close_in(s);
+    close_in(other);
+    RUN_UNTIL(free_slots(&side[1]) == all);
+    assert_int_equal(write(hostile.pause[1], "", 1), 1);
+    pthread_join(hostile.thread, NULL); // whether it could write the rest or not
+    for (int i = 0; i < 2; i++) close(hostile.pause[i]);
+}
+
 // The other node's program ends and comes back while nothing flows: the connections of before are not used again.
 static void restarted(void **arg) {
     (void)arg;
@@ -881,6 +924,8 @@ int main(void) {
         TEST(not_trusted),
         TEST(wrong_key),
         TEST(cut),
+        TEST(silent_sender),
+        TEST(silent_in_a_frame),
         TEST(restarted),
         TEST(closed_early),
         TEST(ended_in_the_middle),

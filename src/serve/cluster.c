@@ -88,7 +88,7 @@ static int on_find(void *arg, const char *node, char *host, size_t host_size, ui
     const struct peer *p = cluster_find(arg, node);
     char name[SETTING_SIZE];
     long number;
-    if (!p || address_split(p->address, name, &number) || number < 1) return -1;
+    if (!p || !p->up || address_split(p->address, name, &number) || number < 1) return -1;
     if (snprintf(host, host_size, "%s", name) >= (int)host_size) return -1;
     *port = (uint16_t)number;
     memcpy(pin, p->pin, TLS_PIN);

@@ -38,6 +38,5 @@ const char *course_model(const struct course *c);
 
 // Moves the running job to another node with the same model, which goes on with the next token; the node that is left
 // is done without once the other has spoken. Should the other fail first, the job stays where it is, and the next call
-// tells of it, once. ERR_BUSY: not now, as nothing runs yet, or it
-// is moving already.
+// tells of it, once. ERR_BUSY: not now, as nothing runs yet, or it is moving already.
 int course_move(struct course *c, const char *node, struct err *e) MUST_USE;

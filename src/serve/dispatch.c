@@ -13,6 +13,8 @@ static void on_up(void *arg, const struct peer *p) {
 static void on_down(void *arg, const struct peer *p, const struct err *why) {
     const struct serve *s = arg;
     if (s->links) links_down(s->links, p, why);
+    // Streams cannot go on without it, as credits travel there; and where it was cut in silence, nothing else tells.
+    transfers_drop(cluster_transfers(s->cluster), p->id);
     remote_lost(arg, p, why);
     orders_lost(arg, p);
 }
