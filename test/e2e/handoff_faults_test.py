@@ -12,7 +12,8 @@ import signal
 import sys
 
 from harness import check, end_process, run_tests, wait_until
-from pair import (LONG, RECALL, STATE, disturb, events, has_moved, kill, kill_worker, passage, prompt_of, quotation, two_nodes)
+from pair import (LONG, RECALL, SILENT, STATE, disturb, events, has_moved, kill, kill_worker, passage, prompt_of,
+                  quotation, two_nodes)
 
 
 # ---- nodes and workers that go away
@@ -48,7 +49,7 @@ def test_workers_stopped():
     with two_nodes() as (a, b):
         for moment in ("prefill", "first", "decode"):
             for node in (a, b):
-                disturb(a, b, a, lambda a, b, node=node: stop_worker(node), moment)
+                disturb(a, b, a, lambda a, b, node=node: stop_worker(node), moment, limit=SILENT)
 
 
 def test_decode_node_frozen():
@@ -61,7 +62,7 @@ def test_decode_node_frozen():
         return thaw
     with two_nodes() as (a, b):
         for moment in ("prefill", "decode"):
-            disturb(a, b, a, freeze, moment)
+            disturb(a, b, a, freeze, moment, limit=SILENT)
 
 
 def test_state_and_nodes_killed():

@@ -59,6 +59,24 @@ class Bridge:
         self.ip(name, "link", "set", "eth0", "up")
         return space
 
+    def address(self, name):
+        return f"10.77.0.{self.names.index(self.prefix + name) + 1}"
+
+    def slow(self, name, mbit):
+        """What goes to it takes its time."""
+        run("tc", "-n", self.bridge, "qdisc", "add", "dev", f"to{name}", "root", "tbf", "rate", f"{mbit}mbit", "burst", "64kb",
+            "latency", "200ms")
+
+    # What is cut is cut in silence: packets are lost, no connection hears of it.
+    def cut(self, name, off=True):
+        """Its cable."""
+        self.ip("br", "link", "set", f"to{name}", "down" if off else "up")
+
+    def part(self, *names, off=True):
+        """They do not reach each other any more, but all others."""
+        for name in names:
+            self.ip("br", "link", "set", "dev", f"to{name}", "type", "bridge_slave", "isolated", "on" if off else "off")
+
     def command(self, name, *words):
         return ["ip", "netns", "exec", f"{self.prefix}{name}", *words]
 

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 from harness import Daemon, Stream, check, end_process, free_port, started, wait_until
+from network import inside
 
 NEBULUS, MODELS = sys.argv[1:3]
 RECALL, RANDOM, STATE = (os.path.join(MODELS, name) for name in ("recall.gguf", "handoff.gguf", "handoff_state.gguf"))
@@ -19,15 +21,26 @@ SETTINGS = {"ctx": 2048, "kv_cells": 8192, "parallel": 6, "threads": 1, "chunk":
 
 
 class Node(Daemon):
-    def __init__(self, home, name, model, **settings):
-        self.name, self.home, self.cluster_port = name, home, free_port()
+    """On loopback, or in a network namespace with an address of its own."""
+
+    def __init__(self, home, name, model, space=None, address="127.0.0.1", **settings):
+        self.name, self.home, self.space, self.cluster_port = name, home, space, free_port()
         self.given = {**SETTINGS, **settings}
-        super().__init__(NEBULUS, home, model, name=name, cluster=f"127.0.0.1:{self.cluster_port}", **self.given)
+        self.at = f"{address}:{self.cluster_port}"
+        self.program = [*(("ip", "netns", "exec", space) if space else ()), NEBULUS]
+        super().__init__(self.program[0], home, model, words=self.program[1:], name=name, cluster=self.at, **self.given)
+
+    def inside(self, call):
+        return inside(self.space, call) if self.space else call()
+
+    def request(self, *arguments, **options):
+        return self.inside(lambda: super(Node, self).request(*arguments, **options))
 
     def cli(self, *words, **options):
         env = {**{k: v for k, v in os.environ.items() if not k.startswith("NEBULUS_")}, "NEBULUS_HOME": self.home,
                "NEBULUS_API": f"127.0.0.1:{self.port}"}
-        done = subprocess.run([NEBULUS, *words], env=env, capture_output=True, text=True, check=False, timeout=120, **options)
+        done = subprocess.run([*self.program, *words], env=env, capture_output=True, text=True, check=False, timeout=120,
+                              **options)
         check(done.returncode == 0, f"{words}: {done.returncode}: {done.stderr}")
         return done.stdout
 
@@ -35,8 +48,9 @@ class Node(Daemon):
         """A stream of a completion; where it is computed is up to the caller."""
         headers = {"x-nebulus-prefill": prefill, "x-nebulus-decode": decode, "x-nebulus-handover": handover,
                    "x-nebulus-wire": wire}
-        return Stream("127.0.0.1", self.port, "/v1/completions", {"prompt": prompt, "temperature": 0, **members},
-                      {k: v for k, v in headers.items() if v})
+        headers = {k: v for k, v in headers.items() if v}
+        return self.inside(lambda: Stream("127.0.0.1", self.port, "/v1/completions",
+                                          {"prompt": prompt, "temperature": 0, **members}, headers))
 
     def trace(self, answer="latest"):
         return self.get(f"/nebulus/v1/traces/{answer}").json
@@ -48,7 +62,7 @@ class Node(Daemon):
 def join(a, b):
     """b joins a's cluster."""
     env = {**os.environ, "NEBULUS_HOME": a.home, "NEBULUS_API": f"127.0.0.1:{a.port}"}
-    invite = subprocess.Popen([NEBULUS, "invite", "--address", f"127.0.0.1:{a.cluster_port}"], env=env, text=True,
+    invite = subprocess.Popen([*a.program, "invite", "--address", a.at], env=env, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     started.append(invite)
     b.cli("join", "-", input=invite.stdout.readline())
@@ -62,13 +76,15 @@ def two_nodes(model=RANDOM, other=None, **settings):
 
 
 @contextlib.contextmanager
-def some_nodes(*models, each=({}, {}, {}), **settings):
-    """Two or three nodes with these models, None = no model, and settings of each; they all see each other."""
+def some_nodes(*models, each=({}, {}, {}), net=None, **settings):
+    """Two or three nodes with these models, None = no model, and settings of each, which all see each other. With a net, each
+    has a space there."""
     home = tempfile.mkdtemp(prefix="pair-", dir=os.getcwd())
     nodes = []
     try:
         for name, file, own in zip(("prime", "edge", "third"), models, each):
-            nodes.append(Node(os.path.join(home, name), name, file, **settings, **own))
+            where = {"space": net.add(name), "address": net.address(name)} if net else {}
+            nodes.append(Node(os.path.join(home, name), name, file, **where, **settings, **own))
         nodes[0].cli("cluster", "init", "test", "--no-passphrase")
         for node in nodes[1:]:
             join(nodes[0], node)
@@ -124,7 +140,25 @@ def quotation(text, at):
 LONG = {"max_tokens": 90, "ignore_eos": True}
 
 
-def disturb(a, b, gateway, harm, moment, length=400):
+# The longest time without a token, in seconds, on a machine that is busy with other tests: what is noticed at once, and what
+# is after 2 s of silence.
+AT_ONCE, SILENT = 5, 8
+
+
+def read_on(stream, since, limit, what):
+    """Reads to the end, and looks at how long the client waited for a token."""
+    longest, had = 0, len(stream.text)
+    for _ in stream:
+        if len(stream.text) > had:
+            now, had = time.monotonic(), len(stream.text)
+            longest, since = max(longest, now - since), now
+    longest = max(longest, time.monotonic() - since)
+    stream.close()
+    print(f"       {what}: at most {longest:.2f} s without a token", flush=True)
+    check(longest < limit, f"{what}: {longest:.1f} s without a token")
+
+
+def disturb(a, b, gateway, harm, moment, length=400, limit=AT_ONCE):
     """A long answer over two nodes, harmed at some moment; it must be the undisturbed one."""
     prompt = prompt_of(length)
     sampling = {} if moment == "first" else {"temperature": 0.9, "seed": 3}
@@ -135,8 +169,9 @@ def disturb(a, b, gateway, harm, moment, length=400):
     if moment == "decode":
         for _ in range(20):
             next(iter(stream))
+    begin = time.monotonic()
     undo = harm(a, b)
-    stream.read()
+    read_on(stream, begin, limit, moment)
     check(stream.error is None and stream.done, f"{moment}: {stream.error}")
     check(stream.text == alone, f"{moment} {sampling}: {stream.text!r} is not {alone!r}")
     if undo:

@@ -1,0 +1,98 @@
+#!/usr/bin/python3
+"""usage: cut_test.py NEBULUS MODELS_DIR [TEST...]
+
+Networks that are cut in silence, without a reset, while a request runs over two nodes: the client gets the same bytes, and soon.
+Skipped (77) where network namespaces are not allowed.
+"""
+import contextlib
+import json
+import sys
+import time
+
+from harness import check, run_tests, wait_until
+from network import Bridge, can_make_spaces
+from pair import RECALL, SILENT, events, passage, quotation, read_on, some_nodes
+
+MBIT = 10  # the rows of the prompt take 2 s
+AT, TOKENS = 300, 250
+TEXT = passage(600)
+PROMPT, ANSWER = quotation(TEXT, AT), TEXT[AT:AT + TOKENS]
+
+
+@contextlib.contextmanager
+def network(*models):
+    net = Bridge()
+    try:
+        with some_nodes(*models, net=net) as nodes:
+            net.slow("edge", MBIT)
+            yield net, *nodes
+    finally:
+        net.close()
+
+
+def begun(gateway, prime, edge, moment):
+    """A job that is at that moment: prime reads; it has stopped and its rows are on their way; edge speaks."""
+    handover, node, figure = {"prefill": ("zero-stall", prime, "prefill_tokens"), "hand-over": ("after", None, None),
+                              "decode": ("wait", edge, "decode_tokens")}[moment]
+    count = lambda: node.model()["stats"][figure] if node else 0
+    before = count()
+    stream = gateway.ask(PROMPT, "prime", "edge", handover, "f16", max_tokens=TOKENS, model="recall")
+    if node:
+        wait_until(f"the moment of {moment}", lambda: count() > before)
+    else:
+        stream.first_text()
+    return stream
+
+
+def disturb(gateway, prime, edge, cut, moment):
+    stream = begun(gateway, prime, edge, moment)
+    begin = time.monotonic()
+    cut()
+    read_on(stream, begin, SILENT, moment)
+    trace = gateway.trace()
+    check(stream.error is None and stream.done, f"{moment}: {stream.error}")
+    check(stream.text == ANSWER, f"{moment}: {stream.text!r} is not {ANSWER!r}: {json.dumps(trace)}")
+    return trace
+
+
+def mend(a, b, how):
+    """Once both have noticed: the next moment begins with a link that is well."""
+    wait_until("they have lost each other", lambda: not a.sees("edge") and not b.sees("prime"))
+    how()
+    wait_until("they see each other again", lambda: a.sees("edge") and b.sees("prime"))
+
+
+def rows(trace):
+    return ([0] + [one["value"] for one in events(trace, "installed", 1)])[-1]
+
+
+def test_two_nodes():
+    with network(RECALL, RECALL) as (net, a, b):
+        for moment in ("prefill", "hand-over", "decode"):
+            trace = disturb(a, a, b, lambda: net.cut("edge"), moment)
+            if moment == "decode":
+                check(events(trace, "token", 1), f"edge did not speak: {json.dumps(trace)}")
+            else:
+                check(rows(trace) < len(PROMPT), f"{moment}: all rows were there: {json.dumps(trace)}")
+            mend(a, b, lambda: net.cut("edge", off=False))
+        wait_until("nothing is left open", lambda: all(node.model()["stats"]["cells_used"] == 0 for node in (a, b)))
+
+
+def test_a_third_node_is_the_gateway():
+    """It reaches both, and they do not reach each other."""
+    with network(RECALL, RECALL, None) as (net, a, b, c):
+        for moment in ("prefill", "hand-over"):
+            trace = disturb(c, a, b, lambda: net.part("prime", "edge"), moment)
+            check(rows(trace) < len(PROMPT), f"{moment}: all rows were there: {json.dumps(trace)}")
+            if moment == "hand-over":
+                check(events(trace, "cut", 1), f"it did not hear that rows are missing: {json.dumps(trace)}")
+            check(c.sees("prime") and c.sees("edge"), f"{moment}: the gateway lost one, too")
+            mend(a, b, lambda: net.part("prime", "edge", off=False))
+        wait_until("nothing is left open", lambda: all(node.model()["stats"]["cells_used"] == 0 for node in (a, b)))
+
+
+if __name__ == "__main__":
+    if not can_make_spaces():
+        print("skipped: no network namespaces here")
+        sys.exit(77)
+    run_tests([f for name, f in list(globals().items()) if name.startswith("test_")], sys.argv[3:])
