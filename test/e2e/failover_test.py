@@ -72,13 +72,14 @@ def test_both_nodes_die():
 
 def test_the_node_it_was_moved_to_dies_last():
     with some_nodes(RECALL, RECALL, RECALL) as (a, b, c):
-        stream = c.ask(PROMPT, "prime", "prime", max_tokens=400).first_text()
+        text = passage(1000)  # long enough for all that is done meanwhile
+        stream = c.ask(quotation(text, 40), "prime", "prime", max_tokens=900).first_text()
         wait_until("it is moved", lambda: not still_at(c, "prime"))
         some(stream, 2)
         a.cli("leave")
         wait_until("it has left", lambda: not c.sees("prime"))
         kill(b)
-        check_whole(stream, TEXT[40:440])
+        check_whole(stream, text[40:940])
         check_nodes(c, "prime", "edge", "third")
 
 
