@@ -26,10 +26,12 @@ struct seat {
     enum err_code why; // it is gone
     bool at_once;      // it could not even be asked
     int lost;          // number of the failure, the first is 1
+    int32_t least;     // rows that it lacked at best since it has the whole prompt
+    int still;         // times that it told of rows since then
     bool leaving;      // not wanted any more once another place has spoken
 };
 
-enum wait { WAIT_NONE, WAIT_HEAD, WAIT_OPEN, WAIT_ROWS, WAIT_RETRY };
+enum wait { WAIT_NONE, WAIT_HEAD, WAIT_ROWS, WAIT_RETRY };
 
 struct flow {
     struct flow_io io;
@@ -46,7 +48,7 @@ struct flow {
     bool begun, paired;                     // the client was told; the decode place was asked
     bool blind;                             // not all tokens are known: no other place can go on
     bool quiet, over;                       // in flow_new; after the last order
-    int losses, retries, crashes;
+    int losses, retries, crashes, mended;
     struct err why; // of the latest failure
 };
 
@@ -255,12 +257,10 @@ static void do_without(struct flow *f, struct seat *s) {
 }
 
 // ---------------------------------------------------------------- the hand-over
+// Nobody waits for it while the speaker runs, however long it takes: its rows can be sent late, too.
 static void open_target(struct flow *f, struct seat *s) {
     f->target = s;
-    if (f->speaker->state == SEAT_HELD)
-        set_timer(f, WAIT_HEAD, FLOW_HEAD_MS);
-    else
-        set_timer(f, WAIT_OPEN, FLOW_OPEN_MS);
+    if (f->speaker->state == SEAT_HELD) set_timer(f, WAIT_HEAD, FLOW_HEAD_MS);
     open_seat(f, s, f->speaker->place);
 }
 
@@ -296,13 +296,26 @@ static void give_up_fetch(struct flow *f) {
     start(f, f->speaker, -1);
 }
 
-// The speaker goes on until the target lacks so little that the pause is shorter than a token or two.
+// Rows that the speaker has computed and a seat lacks.
+static int32_t lag(const struct flow *f, const struct seat *s) {
+    return f->n_prompt + count(&f->generated) - 1 - s->upto;
+}
+
+static void note_lag(struct flow *f, struct seat *t) {
+    if (t != f->target || !f->generated.len || t->upto < f->n_prompt) return;
+    int32_t rows = lag(f, t);
+    t->still = rows < t->least ? 0 : t->still + 1;
+    if (rows < t->least) t->least = rows;
+}
+
+// The speaker goes on until the target lacks so little that the pause is shorter than a token or two, or, where the
+// target's steps or the way to it take longer than that, until waiting helps no more.
 static void consider_pause(struct flow *f) {
     struct seat *s = f->speaker, *t = f->target;
     struct err why;
-    int32_t told = count(&f->generated), computed = f->n_prompt + told - 1;
-    if (!t || t->state != SEAT_HELD || s->state != SEAT_RUNNING || !told || f->blind) return;
-    if (f->zero_stall && (t->upto < f->n_prompt || computed - t->upto > FLOW_BEHIND)) return;
+    if (!t || t->state != SEAT_HELD || s->state != SEAT_RUNNING || !f->generated.len || f->blind) return;
+    bool near = t->upto >= f->n_prompt && (lag(f, t) <= FLOW_BEHIND || t->still >= FLOW_STILL);
+    if (f->zero_stall && !near) return;
     seat_enter(s, SEAT_PAUSING);
     watch_rows(f);
     if (f->io.pause(f->arg, s->place, &why)) expel(f, s, &why);
@@ -347,6 +360,8 @@ void flow_opened(struct flow *f, int place, const struct gen_begin *b) {
     s->has = 0;
     s->upto = cached;
     s->from = -1;
+    s->least = INT32_MAX;
+    s->still = 0;
     if (!f->begun) f->first = s;
     if (!f->begun && learn(f, b)) return;
     if (s == f->target)
@@ -392,6 +407,7 @@ void flow_installed(struct flow *f, int place, int32_t upto) {
         if (!lacks_rows(s)) end_fetch(f);
     }
     watch_rows(f);
+    note_lag(f, s);
     consider_pause(f);
 }
 
@@ -443,6 +459,16 @@ void flow_failed(struct flow *f, int place, const struct err *why) {
     if (s) lose(f, s, why);
 }
 
+// A place that has ended a stream expects no other one. Opened anew, it may have kept the rows that it got.
+static bool mend_stream(struct flow *f) {
+    struct seat *t = f->target;
+    if (f->speaker->state != SEAT_RUNNING || lacks_rows(f->speaker) || f->mended == FLOW_MENDS) return false;
+    f->mended++;
+    let_go(f, t, SEAT_FREE);
+    open_target(f, t);
+    return true;
+}
+
 void flow_cut(struct flow *f, int to, const struct err *why) {
     struct seat *s = seat_at(f, to);
     if (s && f->fetched && s == f->speaker) {
@@ -451,6 +477,7 @@ void flow_cut(struct flow *f, int to, const struct err *why) {
     }
     if (!s || !f->source || s == f->source) return;
     f->why = *why;
+    if (s == f->target && mend_stream(f)) return;
     if (s == f->target || lacks_rows(s))
         do_without(f, s);
     else
@@ -463,10 +490,9 @@ void flow_time(struct flow *f) {
     if (was == WAIT_NONE) return;
     if (was == WAIT_RETRY)
         open_seat(f, f->speaker, -1);
-    else if (was == WAIT_HEAD) {
-        set_timer(f, WAIT_OPEN, FLOW_OPEN_MS);
+    else if (was == WAIT_HEAD)
         start(f, f->speaker, -1);
-    } else if (f->fetched)
+    else if (f->fetched)
         give_up_fetch(f);
     else
         do_without(f, f->target ? f->target : f->speaker);

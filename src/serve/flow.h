@@ -5,19 +5,24 @@
 //     has caught up: pause prefill ──► its last rows are in: start decode ──► end, drop prefill
 //
 // The prefill place generates until the decode place has caught up (zero stall), so that no token waits for the
-// network; with `zero_stall` off it is paused after its first token. One place at a time speaks to the client: each
-// token is told once and in order. A place that fails, at any moment, is dropped, and the other goes on from the tokens
-// the client has been told; a sequence starts computing only from rows that are in its cache, and computes what is
-// missing. Where the decode place holds more of the prompt in its cache than the prefill place (the conversation was
-// answered there), its rows travel to the prefill place first, which then computes only what neither of them has; where
-// they do not come in time, it computes them itself. Only rows that the other side lacks travel, in either direction.
-// After the hand-over the prefill place stays paused until the job ends, to go on where the decode place
-// fails. When no place is left, one that failed because its worker or node went away, or that had no room for a job
-// that had begun elsewhere, is opened anew at once (the one that failed longest ago). When that has been tried, the
-// caller is asked for another place again and again; where it has none, those that failed are opened anew, FLOW_RETRIES
-// times in all, with pauses. Then the job fails. It also ends, before it has begun, with errors that are the request's
-// own (ERR_INVALID, ERR_LIMIT) or of places that are full; and a request whose workers died FLOW_CRASHES times is taken
-// for the cause, and gets no other place.
+// network; with `zero_stall` off it is paused after its first token. A decode place takes its rows between two of its
+// steps: where it reads other prompts meanwhile, it stays behind by what is computed during a step and on the way, and
+// is taken to have caught up when, with the whole prompt there, that has stopped shrinking. The client then waits once
+// for as long: about a step of the decode place and a round trip. A decode place may open at any time, since the
+// prefill place does not wait for it for longer than FLOW_HEAD_MS: what is computed by then is sent then; and where a
+// stream breaks while it goes on, the decode place is opened anew. One place at a time speaks to the client: each token
+// is told once and in order. A place that fails, at any moment, is dropped, and the other goes on from the tokens the
+// client has been told; a sequence starts computing only from rows that are in its cache, and computes what is missing.
+// Where the decode place holds more of the prompt in its cache than the prefill place (the conversation was answered
+// there), its rows travel to the prefill place first, which then computes only what neither of them has; where they do
+// not come in time, it computes them itself. Only rows that the other side lacks travel, in either direction. After the
+// hand-over the prefill place stays paused until the job ends, to go on where the decode place fails. When no place is
+// left, one that failed because its worker or node went away, or that had no room for a job that had begun elsewhere,
+// is opened anew at once (the one that failed longest ago). When that has been tried, the caller is asked for another
+// place again and again; where it has none, those that failed are opened anew, FLOW_RETRIES times in all, with pauses.
+// Then the job fails. It also ends, before it has begun, with errors that are the request's own (ERR_INVALID,
+// ERR_LIMIT) or of places that are full; and a request whose workers died FLOW_CRASHES times is taken for the cause,
+// and gets no other place.
 #pragma once
 
 #include "engine/request.h"
@@ -29,11 +34,12 @@ enum {
     FLOW_PLACES = 2,
     FLOW_TOKENS = 4 << 20, // most tokens of a prompt, and of an answer
     FLOW_BEHIND = 4,       // rows that the decode place may lack when the prefill place is paused
+    FLOW_STILL = 4,        // or so often it has told of rows and lacked no fewer than at best before
+    FLOW_MENDS = 2,        // streams that broke while the prefill place goes on are begun anew so often
     FLOW_RETRIES = 3,      // the first one at once
     FLOW_RETRY_MS = 250,   // before the second retry; twice as long before each later one
     FLOW_CRASHES = 8,      // after so many deaths of workers, no other place is asked for
     FLOW_HEAD_MS = 30,     // the prefill place waits so long for the decode place, then begins without
-    FLOW_OPEN_MS = 2000,   // a decode place that is not open so long after is done without
     FLOW_FETCH = 64,       // the prefill place computes so many rows rather than fetch them
     FLOW_FETCH_MS = 2000,  // no fetched row arrives for so long: the prefill place computes the rest
     FLOW_ROWS_MS = 10000   // nobody speaks and no row arrives for so long: the place that has them all goes on instead

@@ -286,6 +286,54 @@ static void test_prefill_is_ahead(void **state) {
     finish(f, "cut A; drop A; drop B; ");
 }
 
+// Each report finds B as far behind as the one before: it would never get nearer.
+static void test_decode_place_stays_behind(void **state) {
+    (void)state;
+    struct flow *f = streaming(true);
+    int32_t behind = FLOW_BEHIND + 3;
+    told(f, A, 1, behind + 1);
+    flow_installed(f, B, PROMPT);
+    for (int32_t i = 1; i < FLOW_STILL; i++) {
+        told(f, A, behind + 1 + i, behind + 1 + i);
+        flow_installed(f, B, PROMPT + i);
+    }
+    forget();
+    told(f, A, behind + 1 + FLOW_STILL, behind + 1 + FLOW_STILL);
+    expect("text l 12; "); // tokens are not reports
+    flow_installed(f, B, PROMPT + FLOW_STILL);
+    expect("timer 10000; pause A; ");
+    flow_paused(f, A, 12, PROMPT + 11);
+    expect("timer 10000; start B 101,102,103,104,105,106,107,108,109,110,111,112 from 16; ");
+    flow_installed(f, B, PROMPT + 11);
+    told(f, B, 13, 13);
+    expect("timer 0; text m 13; cut A; ");
+    finish(f, "drop A; drop B; ");
+}
+
+// While it gets nearer, however slowly, it is worth waiting; before it has the whole prompt, anyway.
+static void test_decode_place_comes_nearer(void **state) {
+    (void)state;
+    struct flow *f = new_flow(A, B, true);
+    opened_long(f, A, 0);
+    opened_long(f, B, 0);
+    for (int32_t i = 1; i <= 2 * FLOW_STILL; i++) {
+        told(f, A, i, i);
+        flow_installed(f, B, i); // as far behind each time
+    }
+    int32_t told_yet = 2 * FLOW_STILL + 12;
+    told(f, A, 2 * FLOW_STILL + 1, told_yet);
+    flow_installed(f, B, LONG);
+    forget();
+    for (int32_t i = 1, rows = 0; i <= 2 * FLOW_STILL; i++) {
+        rows += i % FLOW_STILL ? 1 : 2; // nearer by one row every FLOW_STILL reports
+        told(f, A, told_yet + i, told_yet + i);
+        flow_installed(f, B, LONG + rows);
+    }
+    assert_null(strstr(buf_str(&orders), "pause"));
+    flow_free(f);
+    forget();
+}
+
 static void test_paused_after_the_first_token(void **state) {
     (void)state;
     struct flow *f = streaming(false);
@@ -315,13 +363,12 @@ static void test_decode_place_is_late(void **state) {
     opened(f, A, 0);
     forget();
     flow_time(f);
-    expect("timer 2000; start A; ");
+    expect("start A; ");
     told(f, A, 1, 2);
     forget();
-    flow_time(f);
-    expect("drop B; ");
-    failed(f, A, ERR_UNREACHABLE); // it may be in time now
-    expect("open B 11,12,13,14,15; ");
+    flow_time(f); // nothing is waited for
+    failed(f, A, ERR_UNREACHABLE);
+    expect(""); // B is being opened
     opened(f, B, 0);
     expect("start B 101,102; ");
     finish(f, "drop B; ");
@@ -333,8 +380,18 @@ static void test_decode_place_is_late(void **state) {
     forget();
     opened(f, B, 1); // late, but worth it
     flow_installed(f, B, PROMPT);
-    expect("timer 0; stream AB 1; timer 10000; pause A; ");
+    expect("stream AB 1; timer 10000; pause A; ");
     finish(f, "timer 0; cut A; drop A; drop B; ");
+
+    f = new_flow(A, B, true);
+    opened(f, A, 0);
+    flow_time(f);
+    told(f, A, 1, 2);
+    forget();
+    ended(f, A, 2); // too late
+    opened(f, B, 0);
+    expect("drop B; end stop 5/0/2; ");
+    finish(f, "");
 }
 
 static void test_decode_place_is_full(void **state) {
@@ -494,8 +551,35 @@ static void test_stream_is_cut(void **state) {
     struct flow *f = streaming(true);
     cut(f, A); // not its end
     expect("");
+    flow_installed(f, B, 3);
+    for (int i = 0; i < FLOW_MENDS; i++) {
+        cut(f, B);
+        expect("cut A; drop B; open B 11,12,13,14,15 rows of A; ");
+        cut(f, B); // the other side has seen it, too
+        opened(f, B, i);
+        forget();
+    }
     cut(f, B);
     expect("cut A; drop B; ");
+    told(f, A, 1, 1);
+    expect("text a 1; ");
+    finish(f, "drop A; ");
+
+    f = streaming(true);
+    cut(f, B);
+    forget();
+    opened(f, B, 2);
+    told(f, A, 1, 1);
+    flow_installed(f, B, PROMPT);
+    expect("stream AB 2; text a 1; timer 10000; pause A; ");
+    finish(f, "timer 0; cut A; drop A; drop B; ");
+
+    f = streaming(true);
+    refused = "open";
+    refusal = ERR_UNREACHABLE;
+    cut(f, B);
+    refused = NULL;
+    expect("cut A; drop B; open B 11,12,13,14,15 rows of A; ");
     finish(f, "drop A; ");
 
     f = pausing();
@@ -821,12 +905,12 @@ static void test_move(void **state) {
     assert_int_equal(flow_move(f, B, &e), -1);
     assert_int_equal(e.code, ERR_INVALID);
     assert_int_equal(flow_move(f, C, &e), 0);
-    expect("drop A; timer 2000; open C 11,12,13,14,15 rows of B; ");
+    expect("drop A; open C 11,12,13,14,15 rows of B; ");
     assert_int_equal(flow_move(f, A, &e), -1);
     assert_int_equal(e.code, ERR_BUSY);
     opened(f, C, 0);
     told(f, B, 5, 5);
-    expect("timer 0; stream BC 0; text e 5; ");
+    expect("stream BC 0; text e 5; ");
     flow_installed(f, C, PROMPT + 3);
     flow_paused(f, B, 5, PROMPT + 4);
     expect("timer 10000; pause B; timer 10000; start C 101,102,103,104,105 from 9; ");
@@ -850,7 +934,7 @@ static void test_move_fails(void **state) {
     refusal = ERR_UNREACHABLE;
     assert_int_equal(flow_move(f, B, &e), -1);
     assert_int_equal(e.code, ERR_UNREACHABLE);
-    expect("timer 2000; open B 11,12,13,14,15 rows of A; timer 0; ");
+    expect("open B 11,12,13,14,15 rows of A; ");
     refused = NULL;
     assert_int_equal(flow_move(f, C, &e), 0);
     opened(f, C, 0);
@@ -895,7 +979,7 @@ static void test_little_is_not_fetched(void **state) {
     flow_time(f);
     forget();
     opened_long(f, B, 200);
-    expect("timer 0; stream AB 200; ");
+    expect("stream AB 200; ");
     ended(f, A, 0);
     finish(f, "drop B; end stop 300/20/0; ");
 }
@@ -922,9 +1006,9 @@ static void test_fetch_is_given_up(void **state) {
     cut(f, A);
     expect("");
     cut(f, B); // the other one
-    expect("cut A; drop B; ");
+    forget();
     ended(f, A, 0);
-    finish(f, "end stop 300/20/0; ");
+    finish(f, "drop B; end stop 300/20/0; ");
 
     f = fetching();
     cut(f, B);
@@ -963,6 +1047,8 @@ int main(void) {
         TEST(test_one_place),
         TEST(test_two_places),
         TEST(test_prefill_is_ahead),
+        TEST(test_decode_place_stays_behind),
+        TEST(test_decode_place_comes_nearer),
         TEST(test_paused_after_the_first_token),
         TEST(test_ends_while_pausing),
         TEST(test_decode_place_is_late),

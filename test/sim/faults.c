@@ -28,6 +28,12 @@ static void load(void *place, void *msg) {
     place_admit(p);
 }
 
+void fault_cold(struct cluster *c, int place, uint64_t us) {
+    struct place *p = &c->places[place];
+    p->loaded = false;
+    world_at(&c->w, us, &p->frozen, load, p, NULL);
+}
+
 static void end_worker(struct place *p) {
     p->life++;
     p->stepping = p->loaded = false;

@@ -94,6 +94,8 @@ static int on_stream(void *io, int from, int to, int32_t first, struct err *e) {
     }
     if (refuse(j, from, e)) return -1;
     if (to == j->plan.prefill && !j->started) note_fetch(j, from, first);
+    j->of->tally->mended += j->cut;
+    j->cut = false;
     struct order *o = order_for(j, ORDER_EXPORT, from);
     o->to = to;
     o->stream = j->spots[to].sequence;
@@ -140,7 +142,11 @@ static bool somebody_caught_up(const struct job *j) {
     int32_t computed = j->n_prompt + j->told - 1;
     for (int i = 0; i < j->of->c.n; i++) {
         const struct spot *s = &j->spots[i];
-        if (s->state == SPOT_HELD && s->upto >= j->n_prompt && computed - s->upto <= FLOW_BEHIND) return true;
+        if (s->state != SPOT_HELD || s->upto < j->n_prompt) continue;
+        if (computed - s->upto <= FLOW_BEHIND) return true;
+        if (s->still < FLOW_STILL) continue;
+        j->of->tally->behind++;
+        return true;
     }
     return !j->plan.zero_stall;
 }
@@ -344,6 +350,7 @@ static void on_cut_news(struct gateway *g, const struct news *n) {
         g->tally->cuts++;
         note_given_up(j, place);
         flow_cut(j->flow, place, &n->why);
+        j->cut = !j->over && j->spots[place].state == SPOT_ASKED; // it was opened anew
         return;
     }
 }
@@ -353,6 +360,9 @@ static void on_opened(struct job *j, const struct news *n) {
     j->spots[n->place].state = SPOT_HELD;
     j->spots[n->place].upto = n->cached;
     j->spots[n->place].takes = n->credits > 0;
+    j->spots[n->place].least = INT32_MAX;
+    j->spots[n->place].still = 0;
+    if (j->told && n->place == j->plan.decode && world_of(j)->now > j->begun_at + 2000000) j->of->tally->late++;
     flow_opened(j->flow, n->place, &b);
 }
 
@@ -372,10 +382,32 @@ static void on_text_news(struct job *j, const struct news *n) {
     if (j->moved && n->place == j->moved_to) check_left(j);
 }
 
+static bool speaker_runs(const struct job *j) {
+    int speaker = flow_speaker(j->flow);
+    return speaker >= 0 && j->spots[speaker].state == SPOT_RUNNING;
+}
+
+static void note_whole(struct job *j, struct spot *s) {
+    if (s->state != SPOT_HELD || !speaker_runs(j) || !j->told || s->upto < j->n_prompt) return;
+    int32_t lag = j->n_prompt + j->told - 1 - s->upto;
+    s->still = lag < s->least ? 0 : s->still + 1;
+    if (lag < s->least) s->least = lag;
+}
+
+// However far behind a place stays, it is handed to: at the latest after so many reports for each row it lacked at
+// first.
+static void check_patience(const struct job *j, const struct spot *s) {
+    if (s->state == SPOT_HELD && speaker_runs(j) && s->still >= FLOW_STILL)
+        world_break(world_of(j), "job %d is never handed over", j->index);
+}
+
 static void on_installed(struct job *j, const struct news *n) {
-    j->spots[n->place].upto = n->upto;
+    struct spot *s = &j->spots[n->place];
+    s->upto = n->upto;
+    note_whole(j, s);
     if (j->fetched && n->place == j->plan.prefill && n->upto >= j->fetch_upto) j->spots[n->place].waits = false;
     flow_installed(j->flow, n->place, n->upto);
+    if (!j->over) check_patience(j, s);
 }
 
 static void on_ended(struct job *j, const struct news *n) {

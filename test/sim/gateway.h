@@ -10,11 +10,13 @@ enum spot_state { SPOT_NONE, SPOT_ASKED, SPOT_HELD, SPOT_RUNNING, SPOT_PAUSING, 
 struct spot { // a job at a place, as the gateway may know it
     enum spot_state state;
     uint64_t sequence;
-    int32_t upto; // rows that it has, as told
-    bool takes;   // rows
-    bool waits;   // started, for rows
-    bool counts;  // it has not said no in this round
-    int asked;    // in which round, 0 = never
+    int32_t upto;  // rows that it has, as told
+    int32_t least; // rows that it lacked at best since it has told of the whole prompt, while it was held
+    int still;     // times that it has told of rows since then
+    bool takes;    // rows
+    bool waits;    // started, for rows
+    bool counts;   // it has not said no in this round
+    int asked;     // in which round, 0 = never
 };
 
 struct gateway;
@@ -31,7 +33,7 @@ struct job {
     int32_t told, cached;
     int32_t fetch_from, fetch_upto; // rows that the first place gets of the second
     int opens, moved_to;
-    bool begun, over, left, moved, handed, fetched, gave_up, timed, started, upset;
+    bool begun, over, left, moved, cut, handed, fetched, gave_up, timed, started, upset;
     uint64_t begun_at, round_at;
     int round; // from 1 on
     struct spot spots[PLACES];
@@ -40,7 +42,7 @@ struct job {
 // What the runs have covered; all must be seen in a long test.
 struct tally {
     uint64_t jobs, ended, failed, left, handed, moved, fetched, gave_up, resumed, reopened, elsewhere, deaths, timeouts,
-        cuts;
+        cuts, behind, late, mended;
     uint64_t losses[SPOT_STATES]; // places that failed, by state
 };
 

@@ -67,6 +67,7 @@ struct place {
     bool small;                             // every request is too long for it
     int parallel, queue, slots, slots_used; // most of each
     uint64_t prompt_us, token_us, step_us;
+    uint64_t install_us; // rows that have arrived wait for so long at most: for the end of a step
     struct seq seqs[SEQUENCES];
     uint64_t well_since; // its latest fault is over
 };
@@ -106,10 +107,11 @@ int32_t stream_rows(const struct seq *s);                         // those befor
 void stream_break(struct cluster *c, int from, int to);           // the data connections broke
 
 // ---------------------------------------------------------------- faults (faults.c)
-void fault_crash(struct cluster *c, int place);  // the worker dies
-void fault_kill(struct cluster *c, int place);   // the node
-void fault_freeze(struct cluster *c, int place); // the node is stopped for a while
-void fault_unlink(struct cluster *c, int place); // the gateway's connection breaks
-void fault_gateway(struct cluster *c);           // the gateway's daemon dies: nobody says goodbye to the places
+void fault_cold(struct cluster *c, int place, uint64_t us); // its model is loaded only then
+void fault_crash(struct cluster *c, int place);             // the worker dies
+void fault_kill(struct cluster *c, int place);              // the node
+void fault_freeze(struct cluster *c, int place);            // the node is stopped for a while
+void fault_unlink(struct cluster *c, int place);            // the gateway's connection breaks
+void fault_gateway(struct cluster *c); // the gateway's daemon dies: nobody says goodbye to the places
 void fault_cut(struct cluster *c, int from, int to);
 void fault_hole(struct cluster *c, int from, int to);

@@ -140,8 +140,10 @@ static void plan_places(struct sim *s) {
                                       .slots = (scarce ? 1 : SEQUENCES) * STREAM_SLOTS,
                                       .prompt_us = world_between(w, 20, 1000),
                                       .token_us = world_between(w, 500, 20000),
-                                      .step_us = world_between(w, 50, 1000)};
+                                      .step_us = world_between(w, 50, 1000),
+                                      .install_us = world_chance(w, 20) ? world_between(w, 20, 400) * MS : 2 * MS};
         c->linked[i] = true;
+        if (world_chance(w, 10)) fault_cold(c, i, world_below(w, 4000) * MS);
     }
     s->opaque = world_chance(w, 10);
     c->shape = (struct kv_shape){.form = s->opaque ? KV_OPAQUE : KV_ROWS,
@@ -234,11 +236,13 @@ static bool check_tally(const struct tally *t, uint64_t runs) {
     printf("sim: %" PRIu64 " runs, %" PRIu64 " jobs: %" PRIu64 " ended, %" PRIu64 " failed, %" PRIu64 " left; %" PRIu64
            " handed over, %" PRIu64 " fetched from, %" PRIu64 " fetches given up, %" PRIu64 " moved, %" PRIu64
            " resumed, %" PRIu64 " opened anew, %" PRIu64 " elsewhere; %" PRIu64 " gateways killed, %" PRIu64
-           " cuts, %" PRIu64 " timeouts; places lost while asked %" PRIu64 ", held %" PRIu64 ", running %" PRIu64
+           " cuts, %" PRIu64 " mended, %" PRIu64 " timeouts; handed to places that stayed behind %" PRIu64
+           ", that opened late %" PRIu64 "; places lost while asked %" PRIu64 ", held %" PRIu64 ", running %" PRIu64
            ", pausing %" PRIu64 ", paused %" PRIu64 "\n",
            runs, t->jobs, t->ended, t->failed, t->left, t->handed, t->fetched, t->gave_up, t->moved, t->resumed,
-           t->reopened, t->elsewhere, t->deaths, t->cuts, t->timeouts, t->losses[SPOT_ASKED], t->losses[SPOT_HELD],
-           t->losses[SPOT_RUNNING], t->losses[SPOT_PAUSING], t->losses[SPOT_PAUSED]);
+           t->reopened, t->elsewhere, t->deaths, t->cuts, t->mended, t->timeouts, t->behind, t->late,
+           t->losses[SPOT_ASKED], t->losses[SPOT_HELD], t->losses[SPOT_RUNNING], t->losses[SPOT_PAUSING],
+           t->losses[SPOT_PAUSED]);
     const uint64_t seen[] = {t->ended,
                              t->failed,
                              t->left,
@@ -252,6 +256,9 @@ static bool check_tally(const struct tally *t, uint64_t runs) {
                              t->deaths,
                              t->cuts,
                              t->timeouts,
+                             t->behind,
+                             t->late,
+                             t->mended,
                              t->losses[SPOT_ASKED],
                              t->losses[SPOT_HELD],
                              t->losses[SPOT_RUNNING],

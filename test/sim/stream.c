@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROW = sizeof(uint64_t), PIECE_ROWS = 16 /* of a state */, INSTALL_US = 2000 };
+enum { ROW = sizeof(uint64_t), PIECE_ROWS = 16 /* of a state */ };
 
 struct frame {
     struct kvframe head;
@@ -130,7 +130,7 @@ static void receive(void *place, void *msg) {
     if (!assembly_arrived(s->in, &piece)) return;
     uint64_t *sequence = must_alloc(sizeof *sequence);
     *sequence = f->head.stream;
-    world_at(&p->of->w, world_below(&p->of->w, INSTALL_US), &p->frozen, install, p, sequence);
+    world_at(&p->of->w, world_below(&p->of->w, p->install_us), &p->frozen, install, p, sequence);
 }
 
 // ---------------------------------------------------------------- leaving
