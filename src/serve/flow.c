@@ -26,7 +26,7 @@ struct seat {
     enum err_code why; // it is gone
     bool at_once;      // it could not even be asked
     int lost;          // number of the failure, the first is 1
-    int32_t least;     // rows that it lacked at best since it has the whole prompt
+    int32_t least;     // rows that it lacked when they were half as many as before, since it has the whole prompt
     int still;         // times that it told of rows since then
     bool leaving;      // not wanted any more once another place has spoken
 };
@@ -304,8 +304,8 @@ static int32_t lag(const struct flow *f, const struct seat *s) {
 static void note_lag(struct flow *f, struct seat *t) {
     if (t != f->target || !f->generated.len || t->upto < f->n_prompt) return;
     int32_t rows = lag(f, t);
-    t->still = rows < t->least ? 0 : t->still + 1;
-    if (rows < t->least) t->least = rows;
+    t->still = rows <= t->least / 2 ? 0 : t->still + 1;
+    if (!t->still) t->least = rows;
 }
 
 // The speaker goes on until the target lacks so little that the pause is shorter than a token or two, or, where the

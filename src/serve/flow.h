@@ -7,8 +7,8 @@
 // The prefill place generates until the decode place has caught up (zero stall), so that no token waits for the
 // network; with `zero_stall` off it is paused after its first token. A decode place takes its rows between two of its
 // steps: where it reads other prompts meanwhile, it stays behind by what is computed during a step and on the way, and
-// is taken to have caught up when, with the whole prompt there, that has stopped shrinking. The client then waits once
-// for as long: about a step of the decode place and a round trip. A decode place may open at any time, since the
+// is taken to have caught up when, with the whole prompt there, that has stopped being halved. The client then waits
+// once for as long: about a step of the decode place and a round trip. A decode place may open at any time, since the
 // prefill place does not wait for it for longer than FLOW_HEAD_MS: what is computed by then is sent then; and where a
 // stream breaks while it goes on, the decode place is opened anew. One place at a time speaks to the client: each token
 // is told once and in order. A place that fails, at any moment, is dropped, and the other goes on from the tokens the
@@ -34,7 +34,7 @@ enum {
     FLOW_PLACES = 2,
     FLOW_TOKENS = 4 << 20, // most tokens of a prompt, and of an answer
     FLOW_BEHIND = 4,       // rows that the decode place may lack when the prefill place is paused
-    FLOW_STILL = 4,        // or so often it has told of rows and lacked no fewer than at best before
+    FLOW_STILL = 4,        // or so often it has told of rows since those that it lacks were last halved
     FLOW_MENDS = 2,        // streams that broke while the prefill place goes on are begun anew so often
     FLOW_RETRIES = 3,      // the first one at once
     FLOW_RETRY_MS = 250,   // before the second retry; twice as long before each later one

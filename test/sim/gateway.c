@@ -390,12 +390,11 @@ static bool speaker_runs(const struct job *j) {
 static void note_whole(struct job *j, struct spot *s) {
     if (s->state != SPOT_HELD || !speaker_runs(j) || !j->told || s->upto < j->n_prompt) return;
     int32_t lag = j->n_prompt + j->told - 1 - s->upto;
-    s->still = lag < s->least ? 0 : s->still + 1;
-    if (lag < s->least) s->least = lag;
+    s->still = lag <= s->least / 2 ? 0 : s->still + 1;
+    if (!s->still) s->least = lag;
 }
 
-// However far behind a place stays, it is handed to: at the latest after so many reports for each row it lacked at
-// first.
+// However far behind a place stays, it is handed to.
 static void check_patience(const struct job *j, const struct spot *s) {
     if (s->state == SPOT_HELD && speaker_runs(j) && s->still >= FLOW_STILL)
         world_break(world_of(j), "job %d is never handed over", j->index);

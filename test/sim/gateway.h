@@ -11,7 +11,7 @@ struct spot { // a job at a place, as the gateway may know it
     enum spot_state state;
     uint64_t sequence;
     int32_t upto;  // rows that it has, as told
-    int32_t least; // rows that it lacked at best since it has told of the whole prompt, while it was held
+    int32_t least; // rows that it lacked when they were last halved, since it has the whole prompt
     int still;     // times that it has told of rows since then
     bool takes;    // rows
     bool waits;    // started, for rows
