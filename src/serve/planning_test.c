@@ -307,7 +307,7 @@ static void test_lengths_are_learnt(void **state) {
     assert_true(planning_answer_tokens(&s, "m", 10, false) == 10);
     assert_true(planning_answer_tokens(&s, "m", 100, true) == 100);
     for (int i = 0; i < 2 * (int)LIMIT_LOADED_MODELS; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "other%d", i);
         planning_learn(&s, name, 16, &ended);
     }
