@@ -140,6 +140,13 @@ static int print_transfer(const json_t *trace, int64_t bytes, struct err *e) {
     if (json_get_real(transfer, "ms", 0, 1e15, &ms, e) || json_get_real(transfer, "exposed_ms", 0, 1e15, &exposed, e) ||
         json_get_real(transfer, "hidden", 0, 1, &hidden, e))
         return -1;
+    if (!json_object_get(transfer, "hidden")) {
+        printf(
+            "moved %s in all; the prompt's last row came %.1f ms after the first token (how long the rows travelled, "
+            "the sending node knows)\n",
+            term_size(size, (uint64_t)bytes), exposed);
+        return 0;
+    }
     printf("moved %s in all; the prompt's rows travelled for %.1f ms, %.1f ms of it after the first token: %.0f %% of "
            "the transfer was hidden behind prefill\n",
            term_size(size, (uint64_t)bytes), ms, exposed, hidden * 100);

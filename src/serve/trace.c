@@ -44,7 +44,6 @@ static void watch_transfer(struct trace *t, const struct trace_entry *e) {
     if (!e->place || t->moved_ns) return;
     if (e->event == TRACE_STREAM) t->moves_ns = 0;
     if (e->event != TRACE_INSTALLED) return;
-    if (!t->moves_ns) t->moves_ns = e->ns;
     if (t->prompt_tokens && e->value >= t->prompt_tokens) t->moved_ns = e->ns;
 }
 
@@ -111,14 +110,19 @@ static json_t *entry_json(const struct trace *t, const struct trace_entry *e) {
 }
 
 // How long the prompt's rows travelled, and how much of that the reading of the prompt hid: what came before the first
-// token. NULL: they did not travel.
+// token. Where another node sends, only what it did not hide is known. NULL: they did not travel.
 static json_t *transfer_json(const struct trace *t) {
     const struct trace_entry *token = first_of(t, TRACE_TOKEN);
-    if (!token || t->moved_ns <= t->moves_ns) return NULL;
-    uint64_t all = t->moved_ns - t->moves_ns, from = token->ns > t->moves_ns ? token->ns : t->moves_ns;
+    if (!token || !t->moved_ns) return NULL;
+    uint64_t from = token->ns > t->moves_ns ? token->ns : t->moves_ns;
     uint64_t exposed = t->moved_ns > from ? t->moved_ns - from : 0;
-    return json_pack("{s:f, s:f, s:f, s:f}", "began_ms", (double)t->moves_ns / 1e6, "ms", (double)all / 1e6,
-                     "exposed_ms", (double)exposed / 1e6, "hidden", 1 - (double)exposed / (double)all);
+    json_t *o = json_pack("{s:f}", "exposed_ms", (double)exposed / 1e6);
+    if (!t->moves_ns || t->moved_ns <= t->moves_ns) return o;
+    double all = (double)(t->moved_ns - t->moves_ns);
+    json_object_set_new(o, "began_ms", json_real((double)t->moves_ns / 1e6));
+    json_object_set_new(o, "ms", json_real(all / 1e6));
+    json_object_set_new(o, "hidden", json_real(1 - (double)exposed / all));
+    return o;
 }
 
 // Adds "emulated", beside "nodes", where one of them is. Takes `all` over and returns it; NULL when out of memory.

@@ -61,9 +61,8 @@ struct trace {
     struct trace_entry entries[TRACE_MOST]; // what only tells of progress is thinned out where there is more
     int n_reasons;
     char reasons[TRACE_REASONS][TRACE_REASON]; // equal ones once; the last one is the newest where there are more
-    // The first transfer of the whole prompt's rows to another place, since start_ns; 0 = not yet. From the first frame
-    // where this node sends it, else from the first rows that were installed, which makes it seem shorter and less of
-    // it hidden.
+    // The first transfer of the whole prompt's rows to another place, since start_ns; 0 = not yet. It begins with the
+    // first frame; 0 = not known, as another node sends it.
     uint64_t moves_ns, moved_ns;
 };
 

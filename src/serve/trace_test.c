@@ -141,8 +141,8 @@ static void test_reasons(void **state) {
 }
 
 static double transfer(const char *member) {
-    json_t *v = trace_json(&t), *all = json_object_get(v, "transfer");
-    double x = all ? json_real_value(json_object_get(all, member)) : -1;
+    json_t *v = trace_json(&t), *figure = json_object_get(json_object_get(v, "transfer"), member);
+    double x = figure ? json_real_value(figure) : -1;
     json_decref(v);
     return x;
 }
@@ -172,12 +172,21 @@ static void test_transfer_that_nothing_hides(void **state) {
     const uint64_t ms = 1000000, at = 1000;
     t.prompt_tokens = 100;
     trace_add(&t, at + ms, 1, TRACE_STREAM, 0);
+    trace_sent_from(&t, at + ms);
     trace_add(&t, at + 2 * ms, 1, TRACE_INSTALLED, 10);
     trace_add(&t, at + 10 * ms, 0, TRACE_TOKEN, 1);
     trace_add(&t, at + 11 * ms, 2, TRACE_STREAM, 0); // it goes elsewhere after all
     trace_add(&t, at + 12 * ms, 2, TRACE_INSTALLED, 10);
     trace_add(&t, at + 15 * ms, 2, TRACE_INSTALLED, 100);
-    assert_float_equal(transfer("ms"), 3, 1e-9); // the sender is elsewhere: from what came first
+    assert_float_equal(transfer("exposed_ms"), 5, 1e-9);
+    assert_true(transfer("ms") < 0 && transfer("hidden") < 0); // the sender is elsewhere: not known
+    trace_begin(&t, at, 0);
+    t.prompt_tokens = 100;
+    trace_add(&t, at + 10 * ms, 0, TRACE_TOKEN, 1);
+    trace_add(&t, at + 11 * ms, 1, TRACE_STREAM, 0);
+    trace_sent_from(&t, at + 12 * ms);
+    trace_add(&t, at + 15 * ms, 1, TRACE_INSTALLED, 100);
+    assert_float_equal(transfer("ms"), 3, 1e-9);
     assert_float_equal(transfer("exposed_ms"), 3, 1e-9);
     assert_float_equal(transfer("hidden"), 0, 1e-9);
 }
