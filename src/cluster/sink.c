@@ -15,17 +15,8 @@ bool sink_is_from_held(const struct transfers *t, const char *node) {
     return false;
 }
 
-static void replace_held(struct transfers *t, const char *node) {
-    static const struct err newer = {.code = ERR_CANCELLED, .msg = "its sender has begun another measurement"};
-    for (struct sink *s = t->sinks; s; s = s->next) {
-        if (s->failed || strcmp(s->spec.node, node) != 0) continue;
-        s->failed = true;
-        s->why = newer;
-        transfers_wake_held(t);
-    }
-}
-
 struct sink *sink_open(struct transfers *t, const struct burst_spec *spec, burst_done done, void *arg, struct err *e) {
+    static const struct err newer = {.code = ERR_CANCELLED, .msg = "its sender has begun another measurement"};
     struct sink *s = calloc(1, sizeof *s);
     if (!s) {
         err_set(e, ERR_INTERNAL, "out of memory");
@@ -36,7 +27,7 @@ struct sink *sink_open(struct transfers *t, const struct burst_spec *spec, burst
     pthread_mutex_lock(&t->lock);
     int rc = burst_check_held(t, spec, e);
     if (!rc) {
-        replace_held(t, spec->node);
+        sink_left_held(t, spec->node, &newer);
         s->next = t->sinks;
         t->sinks = s;
     }

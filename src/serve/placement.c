@@ -2,26 +2,16 @@
 #include "serve/cluster.h"
 #include "serve/node.h"
 #include "serve/planning.h"
+#include "serve/told.h"
 
 #include <string.h>
 
-// Whether a peer has told that it holds a model of that name, loaded or not.
-static bool peer_has(const struct serve *s, const struct peer *p, const char *model) {
-    size_t i;
-    const json_t *one;
-    json_array_foreach(cluster_models_of(s->cluster, p), i, one) {
-        const char *name = json_string_value(json_object_get(one, "name"));
-        if (name && !strcmp(name, model)) return true;
-    }
-    return false;
-}
-
-// The next peer that is up and has the model; NULL begins, and ends, the round.
+// The next peer that is up and has the model, loaded or not; NULL begins, and ends, the round.
 static const struct peer *next_holder(const struct serve *s, const char *model, const struct peer *after) {
     const struct peers *peers = cluster_peers(s->cluster);
     if (!peers || !model[0]) return NULL;
     const struct peer *p = peers_next(peers, after);
-    while (p && !(p->up && peer_has(s, p, model))) p = peers_next(peers, p);
+    while (p && !(p->up && told_model(cluster_models_of(s->cluster, p), model))) p = peers_next(peers, p);
     return p;
 }
 

@@ -5,6 +5,7 @@
 #include "serve/links.h"
 #include "serve/node.h"
 #include "serve/profiles.h"
+#include "serve/told.h"
 #include "serve/wire.h"
 
 #include <math.h>
@@ -114,18 +115,6 @@ static enum plan_role role_of(const char *word) {
     return !strcmp(word, "edge") ? PLAN_EDGE : PLAN_AUTO;
 }
 
-// What a peer has told of a model that is ready there, NULL: it has none.
-static const json_t *told_by(const struct serve *s, const struct peer *p, const char *model) {
-    size_t i;
-    const json_t *one;
-    json_array_foreach(cluster_models_of(s->cluster, p), i, one) {
-        const char *name = json_string_value(json_object_get(one, "name"));
-        const char *state = json_string_value(json_object_get(one, "state"));
-        if (name && state && !strcmp(name, model) && !strcmp(state, "ready")) return one;
-    }
-    return NULL;
-}
-
 static void add_node(struct serve *s, struct planning *p, const struct planning_question *q, const char *id) {
     struct profiled known;
     size_t at = p->input.n;
@@ -152,7 +141,7 @@ static void add_nodes(struct serve *s, struct planning *p, const struct planning
     snprintf(same, sizeof same, "%s", weights);
     if (*weights) add_node(s, p, q, node_self(s));
     for (const struct peer *one = all ? peers_next(all, NULL) : NULL; one; one = peers_next(all, one)) {
-        const json_t *told = one->up ? told_by(s, one, q->model) : NULL;
+        const json_t *told = one->up ? told_ready(cluster_models_of(s->cluster, one), q->model) : NULL;
         const char *theirs = json_string_value(json_object_get(told, "weights"));
         if (!theirs || !*theirs || (*same && strcmp(theirs, same) != 0)) continue;
         snprintf(same, sizeof same, "%s", theirs);
@@ -185,26 +174,26 @@ static void add_links(struct serve *s, struct planning *p, const struct kv_shape
     }
 }
 
-static void add_rows(struct serve *s, struct planning *p, const struct planning_question *q) {
-    const struct model *here = models_find(s->models, q->model);
-    struct engine_status status = {.state = ENGINE_FAILED};
-    if (here) engine_get_status(here->engine, &status);
+// here: NULL where the model is not ready on this node. Nothing travels then: links of this node only are known.
+static void add_rows(struct serve *s, struct planning *p, const struct planning_question *q,
+                     const struct worker_info *here) {
     p->input.rows.layers = 1;
     p->input.chunk = 512;
-    if (status.state != ENGINE_READY) return; // nothing travels then: links of this node only are known
-    const struct kv_shape *shape = &status.info.kv;
-    if (status.info.chunk > 0) p->input.chunk = status.info.chunk;
+    if (!here) return;
+    const struct kv_shape *shape = &here->kv;
+    if (here->chunk > 0) p->input.chunk = here->chunk;
     if (shape->form != KV_ROWS || shape->layers < 1) return; // a state moves only after a pause, which is no plan yet
     p->input.rows.layers = shape->layers;
     p->input.rows.token_bytes = (double)kv_token_bytes(shape, shape->dtype);
     if (strcmp(p->ids[0], node_self(s)) == 0) add_links(s, p, shape, q->wire);
 }
 
-static const char *weights_here(const struct serve *s, const char *model, struct engine_status *status) {
+// NULL where the model is not ready on this node.
+static const struct worker_info *info_here(const struct serve *s, const char *model, struct engine_status *status) {
     const struct model *here = models_find(s->models, model);
-    if (!here) return "";
+    if (!here) return NULL;
     engine_get_status(here->engine, status);
-    return status->state == ENGINE_READY ? status->info.weights : "";
+    return status->state == ENGINE_READY ? &status->info : NULL;
 }
 
 // ---------------------------------------------------------------- what was chosen for the like
@@ -247,14 +236,15 @@ struct planning *planning_new(struct serve *s, const struct planning_question *q
         return NULL;
     }
     p->input = (struct plan_input){.nodes = p->nodes, .links = p->links, .prompt = q->prompt, .generate = q->generate};
-    add_nodes(s, p, q, weights_here(s, q->model, &status));
+    const struct worker_info *here = info_here(s, q->model, &status);
+    add_nodes(s, p, q, here ? here->weights : "");
     if (!p->input.n) {
         free(p);
         err_set(e, ERR_NOT_FOUND, "no node that has '%s' ready has been measured with it: see `nebulus nodes`",
                 q->model);
         return NULL;
     }
-    add_rows(s, p, q);
+    add_rows(s, p, q, here);
     recall(s, p, q);
     return p;
 }

@@ -39,6 +39,8 @@ struct model *models_find(const struct models *m, const char *name) {
     return world[0].state && !strcmp(name, "m") ? &model : NULL;
 }
 
+const char *engine_state_name(enum engine_state state) { return state == ENGINE_READY ? "ready" : "another"; }
+
 void engine_get_status(const struct engine *w, struct engine_status *out) {
     (void)w;
     *out = (struct engine_status){.state = ENGINE_READY, .info = {.kv = shape, .chunk = 64}};

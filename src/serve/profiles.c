@@ -3,6 +3,7 @@
 #include "serve/node.h"
 #include "serve/profiles_internal.h"
 #include "serve/site.h"
+#include "serve/told.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -90,16 +91,9 @@ static bool known_here(const struct serve *s, const struct model *m, struct prof
 
 static bool known_there(const struct serve *s, const char *node_id, const char *model, struct profiled *out) {
     const struct peer *peer = cluster_find(s->cluster, node_id);
-    const json_t *list = peer ? cluster_models_of(s->cluster, peer) : NULL;
+    const json_t *told = peer ? told_ready(cluster_models_of(s->cluster, peer), model) : NULL;
     struct err why;
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *m = json_array_get(list, i);
-        const char *name = json_string_value(json_object_get(m, "name")),
-                   *state = json_string_value(json_object_get(m, "state"));
-        if (name && state && !strcmp(name, model) && !strcmp(state, engine_state_name(ENGINE_READY)))
-            return !profiles_take(json_object_get(m, "profile"), out, &why);
-    }
-    return false;
+    return told && !profiles_take(json_object_get(told, "profile"), out, &why);
 }
 
 bool profiles_known(const struct serve *s, const char *node_id, const char *model, struct profiled *out) {

@@ -3,44 +3,24 @@
 
 The planner chooses for real jobs: two nodes with the times of machines that differ, one reads fast, one writes fast.
 """
-import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
-from harness import check, end_process, run_tests, started, wait_until
-from pair import MODELS, NEBULUS, Node, check_moved, join
+from harness import check, end_process, run_tests, wait_until
+from pair import MODELS, NEBULUS, check_moved, some_nodes
 
 READS, WRITES = "dgx-spark:1@llama-3.1-8b", "m3-ultra:1@llama-3.1-8b"
 TINY = os.path.join(MODELS, "random_f32.gguf")
 LONG, SHORT, TOKENS = 1500, 20, 12
 
 
-@contextlib.contextmanager
 def unlike_nodes():
-    home = tempfile.mkdtemp(prefix="choose-", dir=os.getcwd())
-    nodes = []
-    try:
-        for name, what in (("prime", READS), ("edge", WRITES)):
-            nodes.append(Node(os.path.join(home, name), name, TINY, emulate=what, profile="on", plan="on", chunk=512))
-        nodes[0].cli("cluster", "init", "test", "--no-passphrase")
-        join(*nodes)
-        yield nodes
-    except BaseException:
-        for node in nodes:
-            print(f"---- {node.name}\n{node.log()[-3000:]}", file=sys.stderr)
-        raise
-    finally:
-        for node in nodes:
-            if node.process in started:
-                end_process(node.process, signal.SIGKILL)
-        shutil.rmtree(home, ignore_errors=True)
+    return some_nodes(TINY, TINY, each=({"emulate": READS}, {"emulate": WRITES}), profile="on", plan="on", chunk=512)
 
 
 def plans(node, prompt, answer=TOKENS):

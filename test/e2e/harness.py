@@ -20,6 +20,7 @@ import traceback
 PATIENCE = 120.0  # seconds: how long a busy machine may take for anything; never a measure of quality
 
 started = []
+held_ports = []
 
 
 def kill_all():
@@ -35,9 +36,15 @@ for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port of loopback for a server of this test. On Linux it stays bound here until the test ends, so that the kernel gives it
+    to nobody else; a server that says SO_REUSEADDR (or SO_REUSEPORT) can still bind it."""
+    s = socket.socket()
+    if sys.platform == "linux":
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held_ports.append(s)
+    s.bind(("127.0.0.1", 0))
+    return s.getsockname()[1]
 
 
 def start_process(arguments, log, env=None):

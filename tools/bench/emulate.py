@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import random
-import sys
 
 import nodes
 from nodes import median
@@ -111,8 +110,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    finally:
-        nodes.clean_up()
-        sys.stdout.flush()
+    nodes.run_main(main)

@@ -8,6 +8,7 @@ import platform
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -29,6 +30,15 @@ def clean_up():
     for space in spaces:
         subprocess.run(["ip", "netns", "del", space], check=False, capture_output=True)
     spaces.clear()
+
+
+def run_main(main):
+    """Runs a benchmark; whatever happens, nothing of it is left."""
+    try:
+        main()
+    finally:
+        clean_up()
+        sys.stdout.flush()
 
 
 def make_spaces(rate):
