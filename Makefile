@@ -7,7 +7,7 @@ DOC     ?=
 MODEL   ?=
 PREFIX  ?= /usr/local
 .DEFAULT_GOAL := build
-.PHONY: help build demo check check-asan check-tsan check-devices sim fuzz oracle soak bench-serve bench-handoff bench-plan bench-emulate install clean configure
+.PHONY: help build demo check check-asan check-tsan check-devices sim fuzz oracle soak bench-serve bench-handoff bench-plan bench-policy bench-emulate install clean configure
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ bench-serve: build ## throughput and latency against llama-server
 bench-plan: build ## how long a decision of the planner takes
 	@cmake --build $(BUILD) --target bench_plan
 	@$(BUILD)/tools/bench/bench_plan $(ARGS)
+
+bench-policy: build ## how long a policy of 1,000 rules takes over a plan of 20 nodes
+	@cmake --build $(BUILD) --target bench_policy
+	@$(BUILD)/tools/bench/bench_policy $(ARGS)
 
 bench-emulate: build ## the published experiment with emulated machines (root: a shaped link; minutes)
 	@cmake --build $(BUILD)

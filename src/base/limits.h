@@ -82,7 +82,7 @@
 #define LIMIT_PAIR_MESSAGE        (16u << 10)  // one message of an unknown machine, bytes
 #define LIMIT_PAIR_SECONDS        15u          // time for the next message while pairing
 #define LIMIT_PAIR_SIGN_SECONDS   180u         // time for the admin's command line to sign
-#define LIMIT_ROSTER_MESSAGE      (1u << 20)   // a message with a roster document, bytes
+#define LIMIT_ROSTER_MESSAGE      (2u << 20)   // a message with a roster document, bytes
 #define LIMIT_STATIC_PEERS        32u          // addresses in the setting peers
 #define LIMIT_DISCOVERED          128u         // nodes that are heard of on the network and shown
 #define LIMIT_CANDIDATES          64u          // discovered addresses of members that are tried

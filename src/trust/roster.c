@@ -27,15 +27,19 @@ static struct roster *out_of_memory(struct err *e) {
 }
 
 void roster_free(struct roster *r) {
-    if (r) free(r->body);
+    if (!r) return;
+    policy_free(r->policy);
+    free(r->body);
     free(r);
 }
 
 // ---------------------------------------------------------------- documents
 json_t *roster_document(const struct roster *r) {
     char signature[2 * KEY_SIGNATURE + 1];
+    size_t n = 0;
+    const char *policy = r->policy ? policy_text(r->policy, &n) : NULL;
     hex_encode(r->signature, sizeof r->signature, signature);
-    return json_pack("{s:s, s:s}", "body", r->body, "sig", signature);
+    return json_pack("{s:s, s:s, s:s*}", "body", r->body, "sig", signature, "policy", policy);
 }
 
 static int take_body(struct roster *r, const char *text, size_t n, struct err *e) {
@@ -48,16 +52,24 @@ static int take_body(struct roster *r, const char *text, size_t n, struct err *e
     return 0;
 }
 
+// Its digest is compared when the body is read.
+static int take_policy(struct roster *r, const json_t *policy, struct err *e) {
+    if (!policy) return 0;
+    r->policy = policy_read(json_string_value(policy), json_string_length(policy), e);
+    return r->policy ? 0 : -1;
+}
+
 static int read_document(struct roster *r, const json_t *document, const uint8_t *root, struct err *e) {
-    const json_t *body = json_object_get(document, "body");
+    const json_t *body = json_object_get(document, "body"), *policy = json_object_get(document, "policy");
     const char *text = json_string_value(body), *signature = json_string_value(json_object_get(document, "sig"));
-    if (json_object_size(document) != 2 || !text || hex_decode(signature, r->signature, sizeof r->signature))
-        return err_set(e, ERR_INVALID, "a roster document is {\"body\", \"sig\"}");
+    if (json_object_size(document) != (policy ? 3 : 2) || !text || (policy && !json_is_string(policy)) ||
+        hex_decode(signature, r->signature, sizeof r->signature))
+        return err_set(e, ERR_INVALID, "a roster document is {\"body\", \"sig\"}, and \"policy\" where it has one");
     if (take_body(r, text, json_string_length(body), e)) return -1;
     // What the pinned root has not signed is not looked at any further.
     if (root && !key_verify(root, r->body, r->body_len, r->signature))
         return err_set(e, ERR_DENIED, "the roster is not signed by this cluster's root");
-    if (roster_read_body(r, r->body, r->body_len, e)) return -1;
+    if (take_policy(r, policy, e) || roster_read_body(r, r->body, r->body_len, e)) return -1;
     if (root && memcmp(r->root, root, KEY_PUBLIC) != 0)
         return err_set(e, ERR_DENIED, "the roster names another root than the one that has signed it");
     if (!root && !key_verify(r->root, r->body, r->body_len, r->signature))
@@ -77,6 +89,7 @@ int roster_sign(struct roster *r, EVP_PKEY *root, struct err *e) {
     int rc = -1;
     struct roster *check = calloc(1, sizeof *check);
     char *text = NULL;
+    if (check) check->policy = r->policy; // borrowed
     if (!check || key_public(root, r->root) || !(text = roster_write_body(r)))
         err_set(e, ERR_INTERNAL, "cannot write the roster: out of memory, or the key is of another kind than Ed25519");
     else if (!roster_read_body(check, text, strlen(text), e)) { // nothing is signed that others would refuse
@@ -85,6 +98,7 @@ int roster_sign(struct roster *r, EVP_PKEY *root, struct err *e) {
         rc = take_body(r, text, strlen(text), e) || key_sign(root, r->body, r->body_len, r->signature, e) ? -1 : 0;
     }
     free(text);
+    if (check) check->policy = NULL;
     roster_free(check);
     return rc;
 }
@@ -97,7 +111,9 @@ struct roster *roster_next(const struct roster *r, struct err *e) {
     memcpy(next->prev, r->digest, sizeof next->prev);
     next->body = NULL;
     next->body_len = 0;
-    return next;
+    if (!r->policy || (next->policy = policy_copy(r->policy, e))) return next;
+    roster_free(next);
+    return NULL;
 }
 
 enum roster_order roster_order(const struct roster *have, const struct roster *other) {

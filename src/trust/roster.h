@@ -3,10 +3,13 @@
 // blanks)
 //     {v, cluster, root, epoch, prev, nodes[{id,name,pin,audit,role,labels[],address}], revoked[{id,pin,when}], policy}
 // and nothing else: an unknown, missing or duplicate member refuses the whole. Epochs begin at 1 and only grow; prev is
-// the digest of the roster of the epoch before. Pure functions. Threads: any.
+// the digest of the roster of the epoch before; policy is null, or the digest of the policy (trust/policy.h), whose
+// text then stands beside the body, {"body", "policy": TEXT, "sig"}: whoever has the roster has the policy, and no
+// other. Pure functions. Threads: any.
 #pragma once
 
 #include "trust/identity.h"
+#include "trust/policy.h"
 #include <jansson.h>
 
 enum {
@@ -40,6 +43,7 @@ struct roster {
     struct roster_node nodes[ROSTER_NODES];
     struct roster_revoked revoked[ROSTER_REVOKED]; // oldest first
     size_t n_nodes, n_revoked;
+    struct policy *policy; // owned; NULL: none
     // of the signed document
     char *body; // owned
     size_t body_len;

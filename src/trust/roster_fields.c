@@ -28,9 +28,10 @@ char *roster_write_body(const struct roster *r) {
     json_t *nodes = json_array(), *revoked = json_array();
     for (size_t i = 0; i < r->n_nodes; i++) json_array_append_new(nodes, roster_node_json(&r->nodes[i]));
     for (size_t i = 0; i < r->n_revoked; i++) json_array_append_new(revoked, revoked_json(&r->revoked[i]));
-    json_t *body = json_pack("{s:i, s:s, s:o, s:I, s:o, s:o, s:o, s:n}", "v", ROSTER_VERSION, "cluster", r->cluster,
+    json_t *policy = r->policy ? json_hex(policy_digest(r->policy), DIGEST_BYTES) : json_null();
+    json_t *body = json_pack("{s:i, s:s, s:o, s:I, s:o, s:o, s:o, s:o}", "v", ROSTER_VERSION, "cluster", r->cluster,
                              "root", json_hex(r->root, sizeof r->root), "epoch", (json_int_t)r->epoch, "prev",
-                             json_hex(r->prev, sizeof r->prev), "nodes", nodes, "revoked", revoked, "policy");
+                             json_hex(r->prev, sizeof r->prev), "nodes", nodes, "revoked", revoked, "policy", policy);
     char *text = body ? json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     json_decref(body);
     return text;
@@ -129,6 +130,15 @@ static int read_revoked(const json_t *body, struct roster *r, struct err *e) {
     return 0;
 }
 
+static int check_policy(const json_t *body, const struct roster *r, struct err *e) {
+    uint8_t digest[DIGEST_BYTES];
+    if (json_is_null(json_object_get(body, "policy")))
+        return r->policy ? err_param(e, "policy", "a policy came with the roster, which names none") : 0;
+    if (read_hex(body, "policy", digest, sizeof digest, e)) return -1;
+    if (r->policy && !memcmp(digest, policy_digest(r->policy), sizeof digest)) return 0;
+    return err_param(e, "policy", "the policy that the roster names did not come with it");
+}
+
 static int read_members(const json_t *body, struct roster *r, struct err *e) {
     static const uint8_t zeros[DIGEST_BYTES];
     int64_t version;
@@ -143,9 +153,7 @@ static int read_members(const json_t *body, struct roster *r, struct err *e) {
         read_hex(body, "prev", r->prev, sizeof r->prev, e) || read_nodes(body, r, e) || read_revoked(body, r, e))
         return -1;
     if ((r->epoch == 1) != !memcmp(r->prev, zeros, sizeof zeros)) return bad_member(e, "prev");
-    if (!json_is_null(json_object_get(body, "policy")))
-        return err_param(e, "policy", "the roster carries a policy, which this program does not know: update it");
-    return 0;
+    return check_policy(body, r, e);
 }
 
 int roster_read_body(struct roster *r, const char *text, size_t n, struct err *e) {

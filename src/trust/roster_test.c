@@ -299,9 +299,58 @@ static void test_names_and_addresses(void **state) {
     for (size_t i = 0; i < sizeof bad_at / sizeof *bad_at; i++) assert_false(roster_is_address(bad_at[i]));
 }
 
+static struct policy *policy(const char *rules) {
+    struct err e = {.code = ERR_NONE};
+    char text[512];
+    snprintf(text, sizeof text, "{\"v\":1,\"rules\":[%s]}", rules);
+    struct policy *p = policy_read(text, strlen(text), &e);
+    if (!p) fail_msg("%s", e.msg);
+    return p;
+}
+
+// A document whose policy's text is another one, or not there (NULL).
+static void refuse_policy(const struct roster *r, const struct policy *other) {
+    struct err e = {.code = ERR_NONE};
+    json_t *document = roster_document(r);
+    size_t n;
+    if (other)
+        json_object_set_new(document, "policy", json_string(policy_text(other, &n)));
+    else
+        json_object_del(document, "policy");
+    assert_null(read_with(document, root, &e));
+    assert_non_null(strstr(e.msg, "policy"));
+    json_decref(document);
+}
+
+static void test_policy_is_signed_and_travels(void **state) {
+    (void)state;
+    struct err e = {.code = ERR_NONE};
+    struct policy *other = policy("");
+    struct roster *plain = first(), *r = first();
+    r->policy = policy("{\"id\":\"r1\",\"effect\":\"permit\"}");
+    assert_int_equal(roster_sign(r, root, &e), 0);
+    assert_memory_not_equal(r->digest, plain->digest, DIGEST_BYTES);
+    json_t *document = roster_document(r);
+    struct roster *again = read_with(document, root, &e);
+    assert_non_null(again);
+    assert_memory_equal(policy_digest(again->policy), policy_digest(r->policy), DIGEST_BYTES);
+    struct roster *next = second(again, "gamma", 3); // it stays in force
+    assert_memory_equal(policy_digest(next->policy), policy_digest(r->policy), DIGEST_BYTES);
+    refuse_policy(r, other);
+    refuse_policy(r, NULL);
+    refuse_policy(plain, other); // a text that no body names
+    json_decref(document);
+    roster_free(next);
+    roster_free(again);
+    roster_free(r);
+    roster_free(plain);
+    policy_free(other);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_policy_is_signed_and_travels),
         cmocka_unit_test(test_wrong_root),
         cmocka_unit_test(test_tampered),
         cmocka_unit_test(test_truncated),

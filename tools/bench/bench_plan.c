@@ -4,6 +4,7 @@
 // cpu_us is the mean of the processor's time, which says the most on a machine that does other things, too.
 #include "base/clock.h"
 #include "plan/plan.h"
+#include "sorted.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -35,11 +36,6 @@ static void fill(size_t n) {
         links[i] = (struct link_cost){.bytes_s = spread(1e7, 1e10), .rtt_s = spread(1e-5, 1e-2)};
 }
 
-static int by_size(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void measure(size_t n, size_t decisions, double *us) {
     struct plan_input in = {.nodes = nodes,
                             .n = n,
@@ -64,7 +60,7 @@ static void measure(size_t n, size_t decisions, double *us) {
     }
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
     cpu = (double)(to.tv_sec - from.tv_sec) * 1e6 + (double)(to.tv_nsec - from.tv_nsec) / 1e3;
-    qsort(us, decisions, sizeof *us, by_size);
+    sort_values(us, decisions);
     printf("{\"bench\":\"plan\",\"nodes\":%zu,\"median_us\":%.1f,\"p99_us\":%.1f,\"cpu_us\":%.1f,\"plans\":%zu}\n", n,
            us[decisions / 2], us[decisions * 99 / 100], cpu / (double)decisions, n * n);
 }
