@@ -3,6 +3,7 @@ import contextlib
 import ctypes
 import http.client
 import json
+import math
 import os
 import platform
 import shutil
@@ -160,6 +161,20 @@ class Sample:
 def median(values):
     values = [v for v in values if v is not None]
     return statistics.median(values) if values else None
+
+
+def median_interval(values):
+    """The 95 % confidence interval of the median, from order statistics: no assumption about how the values are spread. Fewer
+    than six values cannot say that much; theirs is all of them."""
+    values = sorted(values)
+    n, drop, outside = len(values), 0, 0.0
+    while drop < n:
+        outside += 2 * math.comb(n, drop) / 2 ** n
+        if outside > 0.05:
+            break
+        drop += 1
+    at = max(0, drop - 1)
+    return values[at], values[n - 1 - at]
 
 
 def can_shape():
