@@ -7,7 +7,8 @@ Modes: `local` (the prefill node alone), `naive` (prefill, then transfer, then d
 read; the prefill node stops after its first token), `zero-stall` (it goes on until the decode node has caught up). A rate of 0
 is an unshaped link. hidden = 1 - (transfer that is waited for / transfer alone); the transfer alone is that of `naive`. A round
 in which the prompt's rows did not arrive has hidden nothing. Ratios are medians of pairs that were measured next to each other,
-with the 95 % interval of the median. The last line is one JSON object; before it, the targets that are missed or left open. Fails where two modes answered differently.
+with the 95 % interval of the median. The last line is one JSON object; before it, the targets that are missed or left open.
+Fails where two modes answered differently.
 """
 import argparse
 import json
