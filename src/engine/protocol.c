@@ -138,16 +138,34 @@ int load_decode(const json_t *msg, struct engine_options *o, struct err *e) {
     memset(o, 0, sizeof *o);
     return flat_decode(msg, options_members, COUNT(options_members), o, e);
 }
+static json_t *costs_encode(const double *costs) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < WORKER_COSTS; i++) json_array_append_new(list, json_real(costs[i]));
+    return list;
+}
+static int costs_decode(const json_t *msg, double *out, struct err *e) {
+    json_t *list = NULL;
+    if (json_get_array(msg, "emulated_costs", &list, e)) return -1;
+    for (size_t i = 0; i < WORKER_COSTS; i++) {
+        out[i] = json_number_value(json_array_get(list, i)); // 0 where it is no number
+        if (!(out[i] >= 0 && out[i] <= DBL_MAX)) return err_param(e, "emulated_costs", "a cost must be at least 0");
+    }
+    return 0;
+}
 json_t *info_encode(const struct worker_info *i) {
     json_t *o = flat_encode("ready", info_members, COUNT(info_members), i);
-    if (!o || !json_object_set_new(o, "kv", kv_shape_encode(&i->kv))) return o;
+    if (!o || (!json_object_set_new(o, "kv", kv_shape_encode(&i->kv)) &&
+               !json_object_set_new(o, "emulated_costs", costs_encode(i->emulated_costs))))
+        return o;
     json_decref(o);
     return NULL;
 }
 int info_decode(const json_t *msg, struct worker_info *i, struct err *e) {
     json_t *kv = NULL;
     memset(i, 0, sizeof *i);
-    if (flat_decode(msg, info_members, COUNT(info_members), i, e) || json_get_object(msg, "kv", &kv, e)) return -1;
+    if (flat_decode(msg, info_members, COUNT(info_members), i, e) || json_get_object(msg, "kv", &kv, e) ||
+        costs_decode(msg, i->emulated_costs, e))
+        return -1;
     return kv_shape_decode(kv, &i->kv, e);
 }
 json_t *stats_encode(const struct worker_stats *s) {

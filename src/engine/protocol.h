@@ -38,12 +38,15 @@
 #include "engine/request.h"
 #include <stddef.h>
 
+enum { FRAME_HEAD = 4, WORKER_COSTS = 5 };
+
 struct worker_info {
     char arch[64], description[128]; // "llama", "llama 8B Q4_0"
     char backends[128];              // "CPU" or "CUDA0, CPU"
     char llama_version[64];
-    char chat_template[16];          // "jinja", "builtin" or "none": how chats are rendered
-    char kv_type[16], emulated[128]; // emulated: whose times its are (plan/emulation.h), "" = its own
+    char chat_template[16];              // "jinja", "builtin" or "none": how chats are rendered
+    char kv_type[16], emulated[128];     // emulated: whose times its are (plan/emulation.h), "" = its own
+    double emulated_costs[WORKER_COSTS]; // the coefficients of plan/cost.h that it is paced to; 0: none
     int64_t n_params, model_bytes, kv_bytes_per_token;
     int32_t ctx_train, ctx, kv_cells, parallel, threads, chunk, layers, vocab;
     // What two workers must share to exchange rows: both in hexadecimal SHA-256.
@@ -88,8 +91,6 @@ struct worker_pulse { // for how long each thread has been at the same thing and
 };
 
 // ---- frames
-enum { FRAME_HEAD = 4 };
-
 // Appends one frame to out. Takes no ownership of msg.
 int frame_append(struct buf *out, const json_t *msg) MUST_USE;
 
@@ -102,8 +103,7 @@ json_t *load_encode(const struct engine_options *o);
 int load_decode(const json_t *msg, struct engine_options *o, struct err *e) MUST_USE;
 
 json_t *gen_encode(uint64_t id, const struct gen_request *r);
-int gen_decode(const json_t *msg, uint64_t *id, struct gen_request *r,
-               struct err *e) MUST_USE; // r: free it even on failure
+int gen_decode(const json_t *msg, uint64_t *id, struct gen_request *r, struct err *e) MUST_USE; // free r in any case
 
 json_t *info_encode(const struct worker_info *i);
 int info_decode(const json_t *msg, struct worker_info *i, struct err *e) MUST_USE;
@@ -128,8 +128,7 @@ int begin_decode(const json_t *msg, struct gen_begin *b, int32_t **tokens, struc
 int message_id(const json_t *msg, uint64_t *id, struct err *e) MUST_USE;
 
 json_t *kv_shape_encode(const struct kv_shape *s);
-int kv_shape_decode(const json_t *o, struct kv_shape *s,
-                    struct err *e) MUST_USE; // only shapes that kv_shape_check takes
+int kv_shape_decode(const json_t *o, struct kv_shape *s, struct err *e) MUST_USE; // as kv_shape_check takes
 
 int order_kind_of(const char *type); // -1: this message is none
 json_t *order_encode(uint64_t id, const struct order *o);

@@ -45,16 +45,19 @@ struct handover {
     size_t from, to;
     double exposed, rtt, steps;
     double best_s, best_k;
+    double soon_s; // with the first moment at which it need not wait
 };
 
-// The first node writes k tokens more, then the second one goes on.
-static void handover_try(struct handover *h, double k) {
+// The first node writes k tokens more, then the second one goes on. Returns how long that takes.
+static double handover_try(struct handover *h, double k) {
     k = fmin(fmax(k, 0), h->steps);
     double here = answer_seconds(h->in, h->from, 0, k);
     double all = k >= h->steps ? here : fmax(here, h->exposed) + h->rtt + answer_seconds(h->in, h->to, k, h->steps - k);
-    if (all >= h->best_s) return;
-    h->best_s = all;
-    h->best_k = k;
+    if (all < h->best_s) {
+        h->best_s = all;
+        h->best_k = k;
+    }
+    return all;
 }
 
 // How many tokens (not a whole number) a node writes in some seconds: the positive root of a quadratic equation.
@@ -70,13 +73,14 @@ static void handover_find(struct handover *h) {
     const struct plan_node *a = &h->in->nodes[h->from], *b = &h->in->nodes[h->to];
     double context = h->in->prompt + a->context_tokens;
     double free = floor(tokens_within(&a->profile, context, h->exposed));
-    h->best_s = INFINITY;
+    h->best_s = h->soon_s = INFINITY;
     if (a->no_decode) { // the first token comes with the prefill; more it may not write
         handover_try(h, 0);
         return;
     }
     handover_try(h, free);
-    handover_try(h, free + 1);
+    h->soon_s = handover_try(h, free + 1);
+    if (a->hands_over) return;
     handover_try(h, h->steps);
     double slope = a->profile.decode_token - b->profile.decode_token;
     if (slope <= 0) return;
@@ -88,16 +92,30 @@ static void handover_find(struct handover *h) {
     handover_try(h, equal + 1);
 }
 
+// Rows before this position come from the decode node, where that is worth it; the prefill node's own otherwise.
+static double known_tokens(const struct plan_input *in, size_t prefill, size_t decode) {
+    double here = cached_tokens(in, prefill), there = cached_tokens(in, decode);
+    return there - here > PLAN_FETCH && !link_check(link_between(in, decode, prefill), NULL) ? there : here;
+}
+
+static double fetch_seconds(const struct plan_input *in, size_t prefill, size_t decode, double known) {
+    const struct link_cost *back = link_between(in, decode, prefill);
+    double rows = known - cached_tokens(in, prefill);
+    return rows > 0 ? back->rtt_s / 2 + rows_bytes(&in->rows, rows) / back->bytes_s : 0;
+}
+
 void estimate_disaggregated(const struct plan_input *in, size_t prefill, size_t decode, struct plan *out) {
     const struct link_cost *link = link_between(in, prefill, decode);
-    double cached = cached_tokens(in, prefill), fresh = in->prompt - cached;
+    double cached = known_tokens(in, prefill, decode), fresh = in->prompt - cached;
     double pieces = ceil(fresh / in->chunk) * in->rows.layers;
     double sent = rows_bytes(&in->rows, in->prompt - cached_tokens(in, decode)) / link->bytes_s;
     *out = (struct plan){.mode = PLAN_DISAGGREGATED, .prefill = prefill, .decode = decode};
     out->wait_s = wait_seconds(&in->nodes[prefill]);
-    out->prefill_s = prefill_seconds(&in->nodes[prefill].profile, fresh, cached);
+    out->fetch_s = fetch_seconds(in, prefill, decode, cached);
+    double compute = prefill_seconds(&in->nodes[prefill].profile, fresh, cached);
+    out->prefill_s = out->fetch_s + compute;
     out->transfer_s = link->rtt_s / 2 + sent;
-    out->exposed_s = link->rtt_s / 2 + exposed_seconds(out->prefill_s, sent, pieces);
+    out->exposed_s = link->rtt_s / 2 + exposed_seconds(compute, sent, pieces);
     struct handover h = {.in = in,
                          .from = prefill,
                          .to = decode,
@@ -108,6 +126,7 @@ void estimate_disaggregated(const struct plan_input *in, size_t prefill, size_t 
     out->decode_s = h.best_s;
     out->handover = h.best_k + 1;
     add_up(out);
+    out->waits = h.best_k <= 0 && h.steps > 0 && out->total_s * PLAN_WAIT < out->ttft_s + h.soon_s;
 }
 
 // ---------------------------------------------------------------- tandem

@@ -32,12 +32,13 @@ static void explain_times(const struct plan_input *in, const struct plan *p, str
         buf_printf(out, "%s writes %.0f tokens meanwhile, then %s, in %s", from, p->handover, to,
                    seconds(a, p->decode_s));
     else
-        buf_printf(out, "%s writes in %s", to, seconds(a, p->decode_s));
+        buf_printf(out, "%s writes%s in %s", to, p->waits ? " all but the first token" : "", seconds(a, p->decode_s));
 }
 
 static void explain_load(const struct plan_input *in, const struct plan *p, struct buf *out) {
     char a[TIME_TEXT];
     const struct plan_node *reads = &in->nodes[p->prefill], *writes = &in->nodes[p->decode];
+    if (p->fetch_s > 0) buf_printf(out, "; rows that %s has are fetched in %s", writes->name, seconds(a, p->fetch_s));
     if (p->wait_s > 0)
         buf_printf(out, "; %.0f tokens wait before it (%s)", reads->queued_tokens, seconds(a, p->wait_s));
     if (reads->cached_tokens > 0) buf_printf(out, "; %s has %.0f tokens already", reads->name, reads->cached_tokens);

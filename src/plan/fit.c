@@ -10,6 +10,7 @@ static const double TOKENS_MAX = 1e9, SECONDS_MIN = 1e-9, SECONDS_MAX = 1e6; // 
 static const double RIDGE = 5e-4;           // what a coefficient twice the guess costs, in samples that are off by all
 static const double SCALE_LEAST = 0.1;      // relative errors up to here are noise
 static const double COEFFICIENT_MIN = 1e-3; // the least one, in parts of the guess
+static const double ERROR_LEAST = 1e-6;     // of an earlier fit
 static const double FASTEST = 2e-12, SLOWEST = 1e5;
 
 static double within(double v, double min, double max) { return v >= min ? fmin(v, max) : min; } // NaN: min
@@ -159,6 +160,7 @@ static void take(struct fit_phase *p, double size, const double *x, double secon
     for (size_t i = 1; i < FIT_EACH; i++)
         if (row[i].serial < oldest->serial) oldest = &row[i];
     *oldest = (struct fit_seen){.seconds = seconds, .serial = ++p->serial};
+    p->counted++;
     memcpy(oldest->x, x, p->terms * sizeof *x);
 }
 
@@ -234,6 +236,7 @@ void fit_resume(struct fit *f, const struct profile *guess, const struct profile
     refit(&f->prefill);
     refit(&f->decode);
     f->errors[f->n_errors++] = within(error, 0, 1);
+    f->prefill.counted = f->decode.counted = (uint64_t)ceil(1 / within(error, ERROR_LEAST, 1));
 }
 
 void fit_profile(const struct fit *f, struct profile *out) {
@@ -241,14 +244,20 @@ void fit_profile(const struct fit *f, struct profile *out) {
     *out = (struct profile){p[0], fmax(p[1], FASTEST), p[2], fmax(d[0], FASTEST), d[1]};
 }
 
-double fit_error(const struct fit *f) {
+// The median of the last predictions, or else of the samples.
+static double median_error(const struct fit *f) {
     const struct fit_seen *all[SEEN];
     double errors[FIT_ERRORS];
-    size_t n = f->n_errors < FIT_ERRORS ? f->n_errors : FIT_ERRORS, n_prefill = gather(&f->prefill, all);
+    size_t n = f->n_errors < FIT_ERRORS ? f->n_errors : FIT_ERRORS;
     memcpy(errors, f->errors, sizeof errors);
     if (n) return median(errors, n);
+    size_t n_prefill = gather(&f->prefill, all);
     double a = n_prefill ? spread(&f->prefill, all, n_prefill) : 0;
     size_t n_decode = gather(&f->decode, all);
-    double b = n_decode ? spread(&f->decode, all, n_decode) : 0;
-    return n_prefill || n_decode ? fmax(a, b) : 1;
+    return fmax(a, n_decode ? spread(&f->decode, all, n_decode) : 0);
+}
+
+double fit_error(const struct fit *f) {
+    uint64_t n = f->prefill.counted < f->decode.counted ? f->prefill.counted : f->decode.counted;
+    return n ? fmin(1, fmax(median_error(f), 1 / (double)n)) : 1;
 }

@@ -33,7 +33,8 @@ struct fit_phase {
     size_t terms;
     double guess[FIT_TERMS], now[FIT_TERMS];
     struct fit_seen seen[FIT_SIZES][FIT_EACH];
-    uint64_t serial; // of the latest
+    uint64_t serial;  // of the latest
+    uint64_t counted; // samples ever, those of earlier fits among them
 };
 
 struct fit {
@@ -62,5 +63,8 @@ int fit_correct(struct fit *f, const struct fit_sample *s, struct err *e) MUST_U
 // Always one that profile_check takes.
 void fit_profile(const struct fit *f, struct profile *out);
 
-// The median relative error of the last predictions; before there are any, of the samples; 1 where there are none.
+// How far predictions are off: max(m, 1/n), at most 1. m is the median relative error of the last predictions, and
+// before there are any, of the samples; n is how many samples the phase with fewer of them has had. Coefficients that
+// were fitted to one sample agree with it, whatever it was: 1/n keeps such a fit a guess (1), and lets it count as good
+// as 5 % after 20.
 double fit_error(const struct fit *f);

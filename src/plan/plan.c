@@ -34,12 +34,12 @@ static enum hindrance hindrance_of(const struct plan_input *in, size_t node, boo
     if (!is_tokens(n->queued_tokens, 0) || !is_tokens(n->context_tokens, 0) || !is_tokens(n->cached_tokens, 0) ||
         isnan(n->free_cells))
         return ABSURD_LOAD;
-    if (decode ? n->no_decode : n->no_prefill) return FORBIDDEN;
+    if (decode ? n->no_decode || n->hands_over : n->no_prefill) return FORBIDDEN;
     return n->free_cells < in->prompt + in->generate ? NO_ROOM : FREE;
 }
 
 static const char *forbidden_part(const struct plan_node *n, bool decode) {
-    if (n->no_prefill && n->no_decode) return "take part";
+    if (n->no_prefill && (n->no_decode || n->hands_over)) return "take part";
     return decode ? "write answers" : "read prompts";
 }
 

@@ -4,7 +4,9 @@
 //   local          one node does both
 //   disaggregated  the prefill node reads; KV rows stream to the decode node meanwhile. When the prompt is read, the
 //                  prefill node knows the first token, and goes on writing while rows still travel, if that is worth
-//                  it: total = prefill + min over k of (max(k tokens there, exposed transfer) + rtt + the others here)
+//                  it: total = prefill + min over k of (max(k tokens there, exposed transfer) + rtt + the others here).
+//                  k = 0: it waits. Rows of the prompt that the decode node has in its cache, and it lacks, travel to
+//                  it first (more than PLAN_FETCH of them): they are part of the prefill
 //   tandem         both read: prefill node the first layers of chunk i+1, decode node the last layers of chunk i, split
 //                  so that both take equally long. Predicted only; nothing executes it yet.
 #pragma once
@@ -26,6 +28,7 @@ struct plan_node {
     double free_cells;     // KV cells that this request may take
     double cached_tokens;  // the prompt's beginning that its KV cache holds already
     bool no_prefill, no_decode;
+    bool hands_over;       // it may write the first tokens of an answer, but must hand it over
     const char *forbidden; // what forbids them, in words ("policy rule 3", "it is draining"); NULL where nothing does
 };
 
@@ -67,6 +70,8 @@ struct plan {
     double decode_s;   // from the first token to the last
     double total_s;
     double handover; // tokens that the prefill node writes itself (the first one among them); 0: not disaggregated
+    bool waits;      // it should stop after the first one until all rows are there: the next would take longer
+    double fetch_s;  // of the prefill: until the decode node's cached rows are there
     double split;    // tandem: layers that the prefill node computes
     double score;    // total_s with what counts against it; plans are ranked by it, least first
 };
@@ -76,6 +81,9 @@ struct plan {
 #define PLAN_SECOND_NODE 1.01
 #define PLAN_CHANGE      1.05
 #define PLAN_AGAINST     1.10
+// Neither is it to leave a client without a token for a moment rather than let the prefill node write one more.
+#define PLAN_WAIT  1.01
+#define PLAN_FETCH 64 // rows; no more than that are computed rather than fetched (serve/flow.h)
 
 // Refuses what cannot be planned for at all: counts out of range, NaN.
 int plan_input_check(const struct plan_input *in, struct err *e) MUST_USE;

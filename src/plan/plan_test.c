@@ -84,11 +84,40 @@ static double oracle_step(const struct plan_node *n, double position) {
     return n->profile.decode_base + n->profile.decode_token * (n->context_tokens + position);
 }
 
-static double oracle_reading(const struct plan_input *in, size_t node) {
+static double oracle_cached(const struct plan_input *in, size_t node) {
+    return fmin(in->nodes[node].cached_tokens, in->prompt - 1);
+}
+
+static double oracle_wait(const struct plan_input *in, size_t node) {
     const struct plan_node *n = &in->nodes[node];
-    double cached = n->cached_tokens < in->prompt ? n->cached_tokens : in->prompt - 1;
-    double wait = n->queued_tokens > 0 ? oracle_prefill(n, n->queued_tokens, 0) : 0;
-    return wait + oracle_prefill(n, in->prompt - cached, cached);
+    return n->queued_tokens > 0 ? oracle_prefill(n, n->queued_tokens, 0) : 0;
+}
+
+static double oracle_reading(const struct plan_input *in, size_t node) {
+    double cached = oracle_cached(in, node);
+    return oracle_wait(in, node) + oracle_prefill(&in->nodes[node], in->prompt - cached, cached);
+}
+
+static double oracle_bytes(const struct plan_input *in, double rows) {
+    double bytes = 0;
+    for (double i = 0; i < rows; i++)
+        bytes += in->rows.token_bytes + (i < in->rows.window ? in->rows.windowed_bytes : 0);
+    return bytes;
+}
+
+// Rows that a has, or gets from b first; and until when.
+static double oracle_known(const struct plan_input *in, size_t a, size_t b, double *fetched_s) {
+    const struct link_cost *back = &in->links[b * in->n + a];
+    double here = oracle_cached(in, a), there = oracle_cached(in, b);
+    *fetched_s = 0;
+    if (there - here <= 64 || !(back->bytes_s > 0)) return here;
+    *fetched_s = back->rtt_s / 2 + oracle_bytes(in, there - here) / back->bytes_s;
+    return there;
+}
+
+static double oracle_pair_reading(const struct plan_input *in, size_t a, size_t b) {
+    double fetched_s, cached = oracle_known(in, a, b, &fetched_s);
+    return oracle_wait(in, a) + fetched_s + oracle_prefill(&in->nodes[a], in->prompt - cached, cached);
 }
 
 static double oracle_local(const struct plan_input *in, size_t node) {
@@ -99,11 +128,9 @@ static double oracle_local(const struct plan_input *in, size_t node) {
 
 // When the last row is there, counted from the prefill's end.
 static double oracle_exposed(const struct plan_input *in, size_t a, size_t b, const struct link_cost *l) {
-    const struct plan_node *from = &in->nodes[a], *to = &in->nodes[b];
-    double cached = fmin(from->cached_tokens, in->prompt - 1), has = fmin(to->cached_tokens, in->prompt - 1);
-    double compute = oracle_prefill(from, in->prompt - cached, cached), sent = in->prompt - has, arrived = 0;
-    double bytes =
-        sent * in->rows.token_bytes + (sent < in->rows.window ? sent : in->rows.window) * in->rows.windowed_bytes;
+    double fetched_s, cached = oracle_known(in, a, b, &fetched_s);
+    double compute = oracle_prefill(&in->nodes[a], in->prompt - cached, cached), arrived = 0;
+    double bytes = oracle_bytes(in, in->prompt - oracle_cached(in, b));
     int pieces = (int)ceil((in->prompt - cached) / in->chunk) * in->rows.layers;
     for (int i = 1; i <= pieces; i++) arrived = fmax(arrived, compute * i / pieces) + bytes / pieces / l->bytes_s;
     return arrived - compute + l->rtt_s / 2;
@@ -124,7 +151,7 @@ static double oracle_pair(const struct plan_input *in, size_t a, size_t b) {
         }
         here += oracle_step(&in->nodes[a], in->prompt + k);
     }
-    return handover == steps && !in->nodes[a].no_decode ? INFINITY : oracle_reading(in, a) + best;
+    return handover == steps && !in->nodes[a].no_decode ? INFINITY : oracle_pair_reading(in, a, b) + best;
 }
 
 static bool oracle_may(const struct plan_input *in, size_t node, bool decode) {
@@ -151,7 +178,7 @@ static double oracle_best(const struct plan_input *in) {
 // ---------------------------------------------------------------- tests
 static void agrees_with_the_oracle(void **state) {
     struct world w;
-    int pairs = 0, none = 0;
+    int pairs = 0, none = 0, fetched = 0, awaited = 0;
     (void)state;
     for (uint64_t s = 0; s < ROUNDS / 4; s++) {
         struct plan p;
@@ -169,10 +196,15 @@ static void agrees_with_the_oracle(void **state) {
             fail_msg("seed %llu: score %.9g, the oracle says %.9g", (unsigned long long)s, p.score, best);
         double total = p.mode == PLAN_LOCAL ? oracle_local(&w.in, p.prefill) : oracle_pair(&w.in, p.prefill, p.decode);
         assert_true(fabs(p.total_s - total) <= 1e-6 * total);
-        assert_true(fabs(p.ttft_s - oracle_reading(&w.in, p.prefill)) <= 1e-6 * p.ttft_s);
+        double reading =
+            p.mode == PLAN_LOCAL ? oracle_reading(&w.in, p.prefill) : oracle_pair_reading(&w.in, p.prefill, p.decode);
+        assert_true(fabs(p.ttft_s - reading) <= 1e-6 * p.ttft_s);
+        fetched += p.fetch_s > 0;
+        awaited += p.waits;
+        if (p.waits) assert_true(p.handover == 1);
     }
     assert_true(pairs > ROUNDS / 40); // the cases are not all of one kind
-    assert_true(none > 0);
+    assert_true(none > 0 && fetched > 10 && awaited > 10);
 }
 
 static void never_a_forbidden_node(void **state) {
@@ -249,7 +281,7 @@ static void a_pair_never_hurts(void **state) {
         for (size_t i = 0; i < n; i++) {
             if (plans[i].mode != PLAN_DISAGGREGATED || !oracle_may(&w.in, plans[i].prefill, true)) continue;
             double alone = oracle_local(&w.in, plans[i].prefill);
-            assert_true(plans[i].total_s <= alone * (1 + 1e-9));
+            assert_true(plans[i].total_s - plans[i].fetch_s <= alone * (1 + 1e-9));
         }
     }
 }
@@ -330,6 +362,47 @@ static void a_slow_link_is_bridged(void **state) {
     assert_int_equal(p.mode, PLAN_DISAGGREGATED);
     near(p.exposed_s, 1.0737 / 0.29375 - 1.4748, 0.01); // 1 GiB at 2.35 Gbit/s, less the prefill
     near(p.handover, 1 + p.exposed_s / 0.0921, 0.05);   // the Spark's 92 ms per token
+}
+
+// At 10 Gbit/s the rows are there a moment after the first token, long before the Spark's second one; it begins that
+// one unless it waits. An answer that is long makes nothing of it, and where both write alike nobody waits.
+static void waits_for_what_is_shorter_than_a_token(void **state) {
+    struct world w;
+    struct plan p;
+    (void)state;
+    catalogue_world(&w, 8192, 32, "10gbe");
+    assert_int_equal(plan_choose(&w.in, &p, NULL), 0);
+    assert_true(p.mode == PLAN_DISAGGREGATED && p.waits && p.handover == 1);
+    w.in.generate = 2000;
+    assert_int_equal(plan_choose(&w.in, &p, NULL), 0);
+    assert_true(p.mode == PLAN_DISAGGREGATED && !p.waits);
+    catalogue_world(&w, 8192, 32, "10gbe");
+    w.nodes[SPARK].profile.decode_base = 1.1 * w.nodes[MAC].profile.decode_base;
+    w.nodes[SPARK].profile.decode_token = w.nodes[MAC].profile.decode_token;
+    assert_int_equal(plan_choose(&w.in, &p, NULL), 0);
+    assert_true(p.mode == PLAN_DISAGGREGATED && !p.waits);
+    w.nodes[SPARK].hands_over = true; // that is no hindrance
+    assert_int_equal(plan_choose(&w.in, &p, NULL), 0);
+    assert_true(p.mode == PLAN_DISAGGREGATED && !p.waits && p.handover < w.in.generate);
+    w.nodes[SPARK].no_decode = true; // its first token is all that it writes
+    assert_int_equal(plan_choose(&w.in, &p, NULL), 0);
+    assert_true(p.mode == PLAN_DISAGGREGATED && p.waits);
+}
+
+// The Mac has answered the last turn: the Spark, which reads, gets its rows rather than compute them.
+static void what_the_other_keeps_is_fetched(void **state) {
+    struct world w;
+    struct plan plans[8];
+    (void)state;
+    catalogue_world(&w, 8192, 32, "10gbe");
+    w.nodes[MAC].cached_tokens = 4000;
+    size_t n = plan_rank(&w.in, plans, 8, NULL);
+    const struct plan *pair = among(plans, n, PLAN_DISAGGREGATED, SPARK, MAC);
+    near(pair->fetch_s, 4000 * 131072 / w.links[1].bytes_s, 0.01);
+    near(pair->prefill_s, pair->fetch_s + prefill_seconds(&w.nodes[SPARK].profile, 4192, 4000), 1e-9);
+    w.nodes[MAC].cached_tokens = PLAN_FETCH;
+    n = plan_rank(&w.in, plans, 8, NULL);
+    assert_true(among(plans, n, PLAN_DISAGGREGATED, SPARK, MAC)->fetch_s == 0);
 }
 
 // The prefill node is the faster writer at first, and the slower one from the 40th token on.
@@ -451,6 +524,8 @@ int main(void) {
         cmocka_unit_test(published_table),
         cmocka_unit_test(short_prompts_stay_local),
         cmocka_unit_test(a_slow_link_is_bridged),
+        cmocka_unit_test(waits_for_what_is_shorter_than_a_token),
+        cmocka_unit_test(what_the_other_keeps_is_fetched),
         cmocka_unit_test(handed_over_where_speeds_cross),
         cmocka_unit_test(load_cache_roles_and_history),
         cmocka_unit_test(refusals_name_what_forbids),

@@ -50,12 +50,12 @@ int placement_choose(struct serve *s, const char *model, const struct placement_
     snprintf(out->wire, sizeof out->wire, "%s", wish->wire ? wish->wire : "");
     if (wish->prefill && node_find(s, "x-nebulus-prefill", wish->prefill, out->prefill, e)) return -1;
     if (wish->decode && node_find(s, "x-nebulus-decode", wish->decode, out->decode, e)) return -1;
-    if (wish->prefill && wish->decode && model[0]) return 0;
     char node[NODE_ID];
+    if (wish->prefill && wish->decode && model[0]) return planning_place(s, wish, out, e);
     if (default_node(s, model, name, node, e)) return -1;
     if (!wish->prefill) snprintf(out->prefill, NODE_ID, "%s", node);
     if (!wish->decode) snprintf(out->decode, NODE_ID, "%s", node);
-    return wish->prefill && wish->decode ? 0 : planning_place(s, wish, out, e);
+    return planning_place(s, wish, out, e);
 }
 
 // ---------------------------------------------------------------- fail-over

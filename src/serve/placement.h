@@ -20,8 +20,8 @@ struct placement_past {
 struct placement_wish {
     const char *prefill, *decode;
     const char *wire;     // "f16" or "q8_0"
-    const char *handover; // "zero-stall" (the default); "wait": the prefill node stops after its first token; "after":
-                          // and only then do rows begin to travel
+    const char *handover; // "zero-stall" (the default, but where a plan waits); "wait": the prefill node stops after
+                          // its first token; "after": and only then do rows begin to travel
     const struct gen_request *gen; // what is to be placed; NULL: not known, nothing is planned
 };
 

@@ -129,8 +129,8 @@ static void add_node(struct serve *s, struct planning *p, const struct planning_
                             .context_tokens = known.context_tokens,
                             .free_cells = known.free_cells,
                             .no_prefill = q->prefill && strcmp(q->prefill, id) != 0,
-                            .no_decode = q->decode && strcmp(q->decode, id) != 0};
-    if (n->no_prefill || n->no_decode) n->forbidden = "the request names another node";
+                            .hands_over = q->decode && strcmp(q->decode, id) != 0};
+    if (n->no_prefill || n->hands_over) n->forbidden = "the request names another node";
     p->input.n++;
 }
 
@@ -254,6 +254,7 @@ static void tell(const struct planning *p, const struct plan *plan, struct trace
     buf_init(&why, REASON_BYTES);
     *out = (struct trace_plan){.made = true,
                                .mode = plan_mode_name(plan->mode),
+                               .waits = plan->waits,
                                .ttft_s = plan->ttft_s,
                                .prefill_s = plan->prefill_s,
                                .exposed_s = plan->exposed_s,
@@ -291,7 +292,7 @@ static int choose(struct serve *s, const struct planning *p, const struct planni
 
 int planning_place(struct serve *s, const struct placement_wish *wish, struct course_spec *out, struct err *e) {
     struct err why;
-    const char *usual = wish->prefill ? out->decode : out->prefill; // what nobody wished
+    const char *usual = wish->prefill ? out->decode : out->prefill; // what nobody wished, if there is such
     if (!s->planner || !wish->gen || !out->model[0]) return 0;
     const struct planning_question q = {
         .model = out->model,
@@ -302,6 +303,7 @@ int planning_place(struct serve *s, const struct placement_wish *wish, struct co
         .generate = planning_answer_tokens(s, out->model, wish->gen->max_tokens, wish->gen->ignore_eos)};
     struct planning *p = planning_new(s, &q, &why);
     int rc = p && is_planned(p, usual) ? choose(s, p, &q, out, e) : 0;
+    if (!wish->handover && out->plan.waits) out->zero_stall = false;
     free(p);
     return rc;
 }

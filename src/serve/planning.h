@@ -49,7 +49,8 @@ double planning_answer_tokens(const struct serve *s, const char *model, int64_t 
 double planning_prompt_bytes(const struct gen_request *gen);
 
 // Chooses nodes for a job: fills out->prefill, ->decode and ->plan where there is a plan, else leaves them as they are
-// (`wish` names what the caller chose, out->prefill and ->decode hold today's default elsewhere). Fails only where
+// (`wish` names what the caller chose, out->prefill and ->decode hold today's default elsewhere); and, where no
+// hand-over is wished, whether it waits. Where both nodes are wished it is predicted what they take. Fails only where
 // something forbids every placement; where only room lacks, the job waits at its default node.
 int planning_place(struct serve *s, const struct placement_wish *wish, struct course_spec *out, struct err *e) MUST_USE;
 

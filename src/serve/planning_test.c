@@ -133,14 +133,15 @@ static int teardown(void **state) {
 }
 
 static struct course_spec spec;
+static const char *handover; // as wished
 static struct err why;
 
 // Today's default is this node.
 static int place(size_t prompt, int64_t gen, const char *prefill, const char *decode) {
     struct gen_request r = {.kind = PROMPT_TOKENS, .prompt = json_array(), .max_tokens = gen, .ignore_eos = true};
-    struct placement_wish wish = {.prefill = prefill, .decode = decode, .gen = &r};
+    struct placement_wish wish = {.prefill = prefill, .decode = decode, .handover = handover, .gen = &r};
     for (size_t i = 0; i < prompt; i++) json_array_append_new(r.prompt, json_integer(1));
-    spec = (struct course_spec){.model = "m"};
+    spec = (struct course_spec){.model = "m", .zero_stall = true};
     snprintf(spec.prefill, sizeof spec.prefill, "%s", prefill ? prefill : "aaaa");
     snprintf(spec.decode, sizeof spec.decode, "%s", decode ? decode : "aaaa");
     int rc = planning_place(&s, &wish, &spec, &why);
@@ -222,6 +223,26 @@ static void test_one_wish_leaves_the_other(void **state) {
     world[1].bytes_s = 0; // no rows may go there: it stays as it was wished, beside the default
     assert_int_equal(place(1000, 50, "cccc", NULL), 0);
     assert_string_equal(spec.prefill, "cccc");
+}
+
+// Where both are wished, what they take is predicted, and whether the reader stops after its first token: it takes 50
+// ms for the next one, in which the rows have long been there.
+static void test_two_wishes_are_predicted(void **state) {
+    (void)state;
+    assert_int_equal(place(1000, 20, "bbbb", "aaaa"), 0);
+    expect("bbbb", "aaaa");
+    assert_string_equal(spec.plan.mode, "disaggregated");
+    assert_true(spec.plan.waits && !spec.zero_stall);
+    assert_int_equal(place(1000, 20, "aaaa", "bbbb"), 0); // whatever the planner thinks of it
+    expect("aaaa", "bbbb");
+    assert_true(spec.plan.made && spec.zero_stall);
+    handover = "zero-stall";
+    assert_int_equal(place(1000, 20, "bbbb", "aaaa"), 0);
+    assert_true(spec.plan.waits && spec.zero_stall);
+    handover = NULL;
+    assert_int_equal(place(1000, 20, "bbbb", "cccc"), 0); // no link that this node knows of
+    expect("bbbb", "cccc");
+    assert_false(spec.plan.made);
 }
 
 static void test_states_that_travel_whole_stay(void **state) {
@@ -323,6 +344,7 @@ int main(void) {
                                        TEST(test_only_nodes_that_can),
                                        TEST(test_where_nothing_is_known_nothing_is_planned),
                                        TEST(test_one_wish_leaves_the_other),
+                                       TEST(test_two_wishes_are_predicted),
                                        TEST(test_states_that_travel_whole_stay),
                                        TEST(test_no_room_waits_where_it_would),
                                        TEST(test_roles_count),

@@ -11,7 +11,7 @@
 #include <string.h>
 
 static const uint64_t SAVE_NS = 60 * NS_PER_S; // jobs change a profile often
-static const double ERROR_MOST = 0.99;         // 1 is a guess's
+static const double EMULATED_ERROR = 0.05;     // of one that is known before anything was measured
 
 struct profiles *profiles_new(struct serve *s, const struct paths *paths, struct err *e) {
     struct profiles *p = calloc(1, sizeof *p);
@@ -41,6 +41,14 @@ bool profiles_ready(const struct model *m, struct engine_status *out) {
     return out->state == ENGINE_READY;
 }
 
+// What an emulated machine's times follow.
+static bool emulated_costs(const struct worker_info *info, struct profile *out) {
+    const double *c = info->emulated_costs;
+    struct err why;
+    *out = (struct profile){c[0], c[1], c[2], c[3], c[4]};
+    return info->emulated[0] && !profile_check(out, &why);
+}
+
 static void begin(struct profiles *p, struct entry *one, const char *model, const char *key,
                   const struct worker_info *info) {
     struct profile guess;
@@ -48,9 +56,15 @@ static void begin(struct profiles *p, struct entry *one, const char *model, cons
     *one = (struct entry){.known_s = 0};
     snprintf(one->model, sizeof one->model, "%s", model);
     snprintf(one->key, sizeof one->key, "%s", key);
-    fit_guess(&guess, (double)info->n_params, (double)info->model_bytes, (double)info->kv_bytes_per_token);
+    bool paced = emulated_costs(info, &guess);
+    if (!paced) fit_guess(&guess, (double)info->n_params, (double)info->model_bytes, (double)info->kv_bytes_per_token);
     fit_init(&one->fit, &guess);
-    if (!profiles_read(p, one, &guess) && !strcmp(p->s->settings.profile, "on")) profiles_want(p, one);
+    if (profiles_read(p, one, &guess)) return;
+    if (paced) { // nothing is to be measured
+        fit_resume(&one->fit, &guess, &guess, EMULATED_ERROR);
+        one->known_s = clock_wall_ns() / NS_PER_S;
+    } else if (!strcmp(p->s->settings.profile, "on"))
+        profiles_want(p, one);
 }
 
 struct entry *profiles_entry(struct profiles *p, const struct model *m, const struct worker_info *info) {
@@ -79,8 +93,7 @@ static bool known_here(const struct serve *s, const struct model *m, struct prof
     struct engine_status status;
     if (!s->profiles || !profiles_ready(m, &status)) return false;
     const struct entry *one = profiles_entry(s->profiles, m, &status.info);
-    *out = (struct profiled){.error = one->known_s ? fmin(ERROR_MOST, fit_error(&one->fit)) : 1,
-                             .age_s = profiles_age_s(one)};
+    *out = (struct profiled){.error = one->known_s ? fit_error(&one->fit) : 1, .age_s = profiles_age_s(one)};
     out->emulated = status.info.emulated[0];
     fit_profile(&one->fit, &out->profile);
     int64_t total = status.stats.cells_total ? status.stats.cells_total : status.info.kv_cells;

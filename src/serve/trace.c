@@ -166,6 +166,8 @@ json_t *trace_plan_json(const struct trace *t) {
                   "decode", p->decode, "predicted", "ttft_ms", p->ttft_s * 1e3, "prefill_ms", p->prefill_s * 1e3,
                   "exposed_ms", p->exposed_s * 1e3, "decode_ms", p->decode_s * 1e3, "total_ms", p->total_s * 1e3,
                   "prompt_tokens", p->prompt, "completion_tokens", p->generate, "reason", p->reason);
+    if (strcmp(p->prefill, p->decode) != 0)
+        json_object_set_new(o, "handover", json_string(p->waits ? "wait" : "zero-stall"));
     if (!t->total_ns) return o;
     double ttft = (double)t->ttft_ns / 1e9, total = (double)t->total_ns / 1e9;
     judge(words, sizeof words, "the first token", p->ttft_s, ttft);

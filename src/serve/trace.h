@@ -26,6 +26,7 @@ enum trace_event {
 // What was predicted for the job, in seconds, when its nodes were chosen.
 struct trace_plan {
     bool made;
+    bool waits;                   // the prefill node is to stop after its first token
     const char *mode;             // static
     char prefill[64], decode[64]; // names of nodes
     double ttft_s, prefill_s, exposed_s, decode_s, total_s;

@@ -94,9 +94,12 @@ def test_a_request_comes_first():
 def test_jobs_correct_it():
     with daemon(NEBULUS, SMALL, **{**SETTINGS, "profile": "off"}) as d:
         check(profiles(d)[0]["source"] == "guessed" and profiles(d)[0]["error"] == 1, profiles(d))
-        check(d.complete(list(range(300, 500)), max_tokens=20, ignore_eos=True).status == 200, "no answer")
-        p = wait_measured(d)
-        check(p["jobs"] == 1 and not d.log().count("was measured"), p)
+        for jobs, source in ((1, "guessed"), (2, "measured")):  # one job says nothing of how far off predictions are
+            prompt = list(range(300 + 10 * jobs, 500))
+            check(d.complete(prompt, max_tokens=20, ignore_eos=True).status == 200, "no answer")
+            p = wait_until("it is corrected", lambda n=jobs: next((p for p in profiles(d) if p["jobs"] == n), None))
+            check(p["source"] == source and p["error"] >= 1 / jobs, p)
+        check(not d.log().count("was measured"), p)
         check("guessed" not in cli(d) and "measured" in cli(d, "random"), cli(d))
         cli(d, "nobody", code=5)
         again = json.loads(cli(d, "--measure", "--json"))["profiles"][0]

@@ -96,6 +96,26 @@ class Node:
         return run(*self.at, self.program, *words, env=self.env, **options)
 
 
+def wait_until(what, is_so, seconds=60):
+    for _ in range(seconds * 10):
+        if is_so():
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"in vain: {what}")
+
+
+def post(port, path, body):
+    """What the API answers, as JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+    response = connection.getresponse()
+    answer = json.loads(response.read())
+    connection.close()
+    if response.status != 200:
+        raise SystemExit(f"{path}: {response.status}: {answer}")
+    return answer
+
+
 def pair(a, b, address, model):
     a.cli("cluster", "init", "bench", "--no-passphrase")
     invite = subprocess.Popen([*a.at, a.program, "invite", "--address", f"{address}:7421"], env=a.env, text=True,
@@ -104,11 +124,8 @@ def pair(a, b, address, model):
     invite.wait()
     for node in (a, b):
         node.cli("load", model)
-    for _ in range(200):
-        if all(one["state"] in ("up", "self") for one in json.loads(a.cli("nodes", "--json"))["nodes"]):
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"the nodes do not see each other: {a.cli('nodes', '--json')}")
+    wait_until("the nodes see each other",
+               lambda: all(one["state"] in ("up", "self") for one in json.loads(a.cli("nodes", "--json"))["nodes"]))
 
 
 class Sample:

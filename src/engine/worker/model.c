@@ -182,6 +182,10 @@ static int load_emulation(struct model *m, const struct engine_options *o, const
     if (profile_check(&m->emulated, e)) return -1;
     m->emulates = true;
     snprintf(m->info.emulated, sizeof m->info.emulated, "%s", x.text);
+    const struct profile *p = &m->emulated;
+    const double costs[WORKER_COSTS] = {p->prefill_base, p->prefill_token, p->prefill_pair, p->decode_base,
+                                        p->decode_token};
+    memcpy(m->info.emulated_costs, costs, sizeof costs);
     log_info("its times are those of %s, emulated", x.text);
     return 0;
 }
