@@ -23,7 +23,6 @@ struct model {
     struct engine *engine;
     uint64_t started_ns, used_ns; // clock_mono_ns of its start and its last use
     int64_t requests;             // since its start
-    double prefill_rows_s;        // as prompts were read lately; 0 = not known
     // for models.c
     struct models *of;
     TAILQ_HEAD(, model_watch) watches;

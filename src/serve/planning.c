@@ -159,15 +159,16 @@ static double packing(const struct serve *s, const struct kv_shape *shape, const
     return packed ? (double)kv_token_bytes(shape, KV_F16) / (double)kv_token_bytes(shape, KV_Q8_0) : 1;
 }
 
-static void add_links(struct serve *s, struct planning *p, const struct kv_shape *shape, const char *wire) {
+static void add_links(struct serve *s, struct planning *p, const struct kv_shape *shape,
+                      const struct planning_question *q) {
     for (size_t i = 1; i < p->input.n; i++) {
         struct links_estimate known;
         const struct peer *peer = cluster_find(s->cluster, p->ids[i]);
         if (!peer || !links_estimate(s->links, p->ids[i], &known)) continue;
         for (int there = 0; there < 2; there++) {
             size_t from = there ? i : 0, to = there ? 0 : i;
-            double rows_s = 1 / fmax(p->nodes[from].profile.prefill_token, 1e-9);
-            double more = packing(s, shape, wire, rows_s, known.bytes_s);
+            double rows_s = profiles_rows_s(s, p->ids[from], q->model);
+            double more = packing(s, shape, q->wire, rows_s, known.bytes_s);
             p->links[from * p->input.n + to] =
                 (struct link_cost){.bytes_s = known.bytes_s * more, .rtt_s = (double)peer->rtt_ns / 1e9};
         }
@@ -185,7 +186,7 @@ static void add_rows(struct serve *s, struct planning *p, const struct planning_
     if (shape->form != KV_ROWS || shape->layers < 1) return; // a state moves only after a pause, which is no plan yet
     p->input.rows.layers = shape->layers;
     p->input.rows.token_bytes = (double)kv_token_bytes(shape, shape->dtype);
-    if (strcmp(p->ids[0], node_self(s)) == 0) add_links(s, p, shape, q->wire);
+    if (strcmp(p->ids[0], node_self(s)) == 0) add_links(s, p, shape, q);
 }
 
 // NULL where the model is not ready on this node.

@@ -94,6 +94,11 @@ bool profiles_known(const struct serve *serve, const char *id, const char *model
     return world[at(id)].measured && !strcmp(model, "m");
 }
 
+double profiles_rows_s(const struct serve *serve, const char *id, const char *model) {
+    struct profiled known;
+    return profiles_known(serve, id, model, &known) ? 512 / prefill_seconds(&known.profile, 512, 0) : 0;
+}
+
 bool links_estimate(const struct links *l, const char *node, struct links_estimate *out) {
     assert_null(l);
     *out = (struct links_estimate){.bytes_s = world[at(node)].bytes_s, .source = LINKS_PROBE};

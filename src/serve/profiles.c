@@ -93,7 +93,8 @@ static bool known_here(const struct serve *s, const struct model *m, struct prof
     struct engine_status status;
     if (!s->profiles || !profiles_ready(m, &status)) return false;
     const struct entry *one = profiles_entry(s->profiles, m, &status.info);
-    *out = (struct profiled){.error = one->known_s ? fit_error(&one->fit) : 1, .age_s = profiles_age_s(one)};
+    *out = (struct profiled){
+        .error = one->known_s ? fit_error(&one->fit) : 1, .age_s = profiles_age_s(one), .seen = one->known_s > 0};
     out->emulated = status.info.emulated[0];
     fit_profile(&one->fit, &out->profile);
     int64_t total = status.stats.cells_total ? status.stats.cells_total : status.info.kv_cells;
@@ -114,19 +115,18 @@ bool profiles_known(const struct serve *s, const char *node_id, const char *mode
     return s->models && known_here(s, models_find(s->models, model), out);
 }
 
-void profiles_job(struct profiles *p, const struct model *m, const struct gen_result *r) {
+double profiles_rows_s(const struct serve *s, const char *node_id, const char *model) {
+    struct profiled known;
+    if (!profiles_known(s, node_id, model, &known) || !known.seen) return 0;
+    return PROFILES_ROWS / prefill_seconds(&known.profile, PROFILES_ROWS, 0);
+}
+
+void profiles_job(struct profiles *p, const struct model *m, const struct fit_sample *seen) {
     struct engine_status status;
     struct err why;
-    struct fit_sample sample = {.tokens = r->prompt_tokens - r->cached_tokens,
-                                .cached = r->cached_tokens,
-                                .prefill_s = (double)r->prefill_ns / 1e9,
-                                .context = r->prompt_tokens + 1,
-                                .steps = r->completion_tokens - 1,
-                                .decode_s = (double)r->decode_ns / 1e9};
-    if (!p || r->finish == FINISH_CANCELLED || !profiles_ready(m, &status)) return;
-    if (sample.steps < 1) sample.steps = 0;
+    if (!p || !profiles_ready(m, &status)) return;
     struct entry *one = profiles_entry(p, m, &status.info);
-    if (fit_correct(&one->fit, &sample, &why)) {
+    if (fit_correct(&one->fit, seen, &why)) {
         log_debug("'%s': %s", m->name, why.msg);
         return;
     }

@@ -6,10 +6,11 @@
 
 #include "base/paths.h"
 #include "engine/request.h"
-#include "plan/cost.h"
+#include "plan/fit.h"
 #include "serve/call.h"
 
 #define PROFILES_SECONDS 2.0 // of computing, for measuring a model once
+#define PROFILES_ROWS    512
 
 struct profiles;
 
@@ -21,6 +22,7 @@ struct profiled {
     double age_s;           // since it was measured, or last corrected by a job
     double error;           // median relative error of its last predictions; 1 = a guess, nothing was measured
     bool emulated;          // it is paced to a device of the catalogue
+    bool seen;              // it rests on at least one measurement
 };
 
 // Of s it uses models, sites, cluster and settings, from the first event on; models_listen is its own.
@@ -34,8 +36,11 @@ bool profiles_known(const struct serve *s, const char *node_id, const char *mode
 
 // p may be NULL in both. A request comes: measuring stops at once, to go on later.
 void profiles_yield(struct profiles *p);
-// A request of this node's model has ended that was alone at it from its beginning, and computed all of it itself.
-void profiles_job(struct profiles *p, const struct model *m, const struct gen_result *r);
+// What a request took that had this node's model to itself, or what it took of one phase.
+void profiles_job(struct profiles *p, const struct model *m, const struct fit_sample *seen);
+
+// Rows per second that a prompt of PROFILES_ROWS tokens makes there; 0 = nothing was measured yet, not even once.
+double profiles_rows_s(const struct serve *s, const char *node_id, const char *model);
 
 // ---- what nodes tell each other (serve/gossip.c), a member of a model's description: new references
 json_t *profiles_tell(const struct serve *s, const struct model *m); // null where nothing is known

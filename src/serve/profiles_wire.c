@@ -75,5 +75,6 @@ int profiles_take(const json_t *clean, struct profiled *out, struct err *e) {
     if (!json_is_object(clean)) return err_set(e, ERR_NOT_FOUND, "nothing was told");
     if (read_told(clean, out, e) || json_get_int(clean, "heard_s", 0, now, &heard, e)) return -1;
     out->age_s += (double)(now - heard);
+    out->seen = out->error < 1;
     return 0;
 }

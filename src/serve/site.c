@@ -12,8 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SPEED_ROWS = 64 }; // fewer tokens than that say nothing about the speed of a prefill
-static const double SPEED_KEPT = 0.8;
+enum { STEPS_LEAST = 4 };  // tokens; fewer say little about the speed of writing
 enum { INFLOW_SLOTS = 4 }; // units that are assembled or installed at the same time; a whole state is one
 
 struct site {
@@ -24,7 +23,8 @@ struct site {
     char contract[65], weights[65];  // what the model's must be, or ""
     int32_t prompt, cached, written; // tokens; 0 = not begun, or nothing yet
     int64_t number;                  // model->requests when it came
-    bool alone;                      // no other request was there then, and it computes all of its rows itself
+    bool alone;                      // no other request was there then
+    bool moves;                      // it is held or paused, or rows come or leave
     // rows that come in
     char from[NODE_ID]; // "" = none
     uint64_t stream_in;
@@ -33,8 +33,12 @@ struct site {
     uint64_t bytes_in;
     const char *wire_in; // what they travel as; "" = none came yet
     bool whole;          // they are a state
-    int32_t to_read;     // tokens of the prompt that it computes before its first text; 0 = not known
-    uint64_t reads_ns;   // since when
+    // what it takes here, as long as it moves
+    int32_t to_read;   // tokens of the prompt that it computes before its first text; 0 = not known, or done
+    uint64_t reads_ns; // since when
+    int32_t spoke;     // tokens told with its first text since it was started; 0 = none yet
+    uint64_t spoke_ns, latest_ns;
+    struct fit_sample seen;
     // rows that go out
     uint64_t stream_out;
     struct outflow *out;
@@ -118,7 +122,7 @@ static void on_installed(void *arg, int32_t upto, int32_t slot) {
 // Waits for rows of positions from `first` on.
 static int expect(struct site *site, const struct worker_info *info, int32_t first, struct err *e) {
     static const struct inflow_events events = {on_unit, on_inflow_failed};
-    site->alone = false;
+    site->moves = true;
     struct inflow_spec spec = {.stream = site->stream_in,
                                .shape = info->kv,
                                .first = first,
@@ -160,7 +164,7 @@ static enum kv_dtype wire_of(const struct site *site, const struct place_target 
     if (shape->form == KV_OPAQUE) return shape->dtype; // a state travels as it is
     if (!kv_dtype_of(wish, &wire)) return wire;
     links_estimate(site->s->links, to->node, &link);
-    return wire_choose(shape, site->model->prefill_rows_s, link.bytes_s);
+    return wire_choose(shape, profiles_rows_s(site->s, node_self(site->s), site->model->name), link.bytes_s);
 }
 
 static int site_stream(struct place *p, const struct place_target *to, struct err *e) {
@@ -176,7 +180,7 @@ static int site_stream(struct place *p, const struct place_target *to, struct er
     if (check_moves(site, &status.info, e)) return -1;
     snprintf(spec.to, sizeof spec.to, "%s", to->node);
     place_cut(p);
-    site->alone = false;
+    site->moves = true;
     site->computed = 0;
     site->out = outflow_open(cluster_transfers(site->s->cluster), &spec, &events, site, e);
     site->stream_out = to->stream;
@@ -249,25 +253,58 @@ static void on_begin(void *arg, const struct gen_begin *b) {
     site->place.ev.opened(site->place.arg, &o);
 }
 
-// The first text: its prompt was read. A good while of reading says how fast this model makes rows here; where other
-// requests had their share it seems slower than it is, so that only some of a loss is believed.
-static void learn_speed(struct site *site) {
-    uint64_t ns = clock_mono_ns() - site->reads_ns;
-    double now = (double)site->to_read * 1e9 / (double)(ns ? ns : 1), kept = site->model->prefill_rows_s * SPEED_KEPT;
-    if (site->to_read >= SPEED_ROWS) site->model->prefill_rows_s = now > kept ? now : kept;
-    site->to_read = 0;
+// What the phases of a request take that moves: from its start to its first text, and from there on.
+static void watch_text(struct site *site, int32_t tokens) {
+    site->latest_ns = clock_mono_ns();
+    if (site->to_read) {
+        site->seen.tokens = site->to_read;
+        site->seen.cached = site->cached;
+        site->seen.prefill_s = (double)(site->latest_ns - site->reads_ns) / 1e9;
+        site->to_read = 0;
+    }
+    if (site->spoke) return;
+    site->spoke = tokens;
+    site->spoke_ns = site->latest_ns;
+}
+
+static bool is_alone(const struct site *site) { return site->alone && site->number == site->model->requests; }
+
+// It stops for now, or for good.
+static void tell_profile(struct site *site) {
+    struct fit_sample *seen = &site->seen;
+    int32_t steps = site->spoke ? site->written - site->spoke : 0;
+    if (steps >= STEPS_LEAST) {
+        seen->context = site->prompt + site->spoke;
+        seen->steps = steps;
+        seen->decode_s = (double)(site->latest_ns - site->spoke_ns) / 1e9;
+    }
+    if (is_alone(site) && (seen->tokens > 0 || seen->steps > 0)) profiles_job(site->s->profiles, site->model, seen);
+    *seen = (struct fit_sample){.tokens = 0};
+    site->spoke = 0;
+}
+
+// The same of one that stayed, as its worker says.
+static void tell_result(const struct site *site, const struct gen_result *r) {
+    struct fit_sample s = {.tokens = r->prompt_tokens - r->cached_tokens,
+                           .cached = r->cached_tokens,
+                           .prefill_s = (double)r->prefill_ns / 1e9,
+                           .context = r->prompt_tokens + 1,
+                           .steps = r->completion_tokens > 1 ? r->completion_tokens - 1 : 0,
+                           .decode_s = (double)r->decode_ns / 1e9};
+    if (is_alone(site) && r->finish != FINISH_CANCELLED) profiles_job(site->s->profiles, site->model, &s);
 }
 
 static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t id) {
     struct site *site = arg;
-    if (site->to_read) learn_speed(site);
+    watch_text(site, tokens);
     site->written = tokens;
     site->place.ev.text(site->place.arg, text, len, tokens, id);
 }
 
 static void on_paused(void *arg, int32_t tokens, int32_t past) {
     struct site *site = arg;
-    site->alone = false;
+    site->moves = true;
+    tell_profile(site);
     site->place.ev.paused(site->place.arg, tokens, past);
 }
 
@@ -275,7 +312,10 @@ static void on_end(void *arg, const struct gen_result *r) {
     struct site *site = arg;
     site->id = 0;
     close_streams(site);
-    if (site->alone && site->number == site->model->requests) profiles_job(site->s->profiles, site->model, r);
+    if (site->moves)
+        tell_profile(site);
+    else
+        tell_result(site, r);
     site->place.ev.ended(site->place.arg, r);
 }
 
@@ -291,7 +331,8 @@ static int site_start(struct place *p, const int32_t *generated, int32_t n, int3
     if (from < 0) end_inflow(site);
     site->awaited = from;
     site->reads_ns = clock_mono_ns();
-    if (from >= 0) site->to_read = 0; // its rows come from elsewhere
+    if (from >= 0 || n) site->to_read = 0; // its rows come from elsewhere, or it was begun there
+    site->spoke = 0;
     return engine_go(site->model->engine, site->id, generated, n, from, e);
 }
 
@@ -346,7 +387,8 @@ struct place *site_open(struct serve *s, const struct place_spec *spec, const st
     }
     site->number = ++model->requests;
     engine_get_status(model->engine, &status);
-    site->alone = status.requests == 1 && !spec->gen->hold;
+    site->alone = status.requests == 1;
+    site->moves = spec->gen->hold;
     TAILQ_INSERT_TAIL(&s->sites, site, next);
     return &site->place;
 }

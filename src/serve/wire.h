@@ -1,7 +1,8 @@
 // What KV rows travel as where the settings leave it open (kv_wire = auto). Pure.
 //
 // A transfer hides behind the prefill that makes its rows as long as the link carries them as fast as they are made:
-//     rows/s of the prefill x bytes of a row of all layers as f16 x WIRE_MARGIN <= bytes/s of the link
+//     rows/s of the prefill (profiles_rows_s) x bytes of a row of all layers as f16 x WIRE_MARGIN <= bytes/s of the
+//     link
 // Then they travel as they are, exactly; else as q8_0, which takes 53 % of the bytes and changes the last bits of what
 // is computed from them. Where one of the two speeds is not known, or rows cannot be packed: exactly. A cache that is
 // q8_0 itself, and a state that is no rows (KV_OPAQUE), always travels as it is.

@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 from harness import Daemon, check, daemon, run_tests, wait_until
-from pair import MODELS, NEBULUS, RANDOM, two_nodes
+from pair import MODELS, NEBULUS, RANDOM, prompt_of, two_nodes
 
 SMALL = os.path.join(MODELS, "random.gguf")
 SETTINGS = {"ctx": 1024, "kv_cells": 4096, "parallel": 2, "cluster": "off", "profile": "on"}
@@ -119,4 +119,22 @@ def test_told_to_others():
         check("edge" in a.cli("profile"), a.cli("profile"))
 
 
-run_tests([test_measured_and_kept, test_a_request_comes_first, test_jobs_correct_it, test_told_to_others], sys.argv[3:])
+def test_pairs_correct_both():
+    """A node that only reads learns how it reads, and one that only goes on writing, how it writes."""
+    with two_nodes(RANDOM, chunk=256) as (a, b):
+        for seed in range(2):
+            stream = a.ask(prompt_of(600, seed), "prime", "edge", "wait", max_tokens=40, ignore_eos=True).read()
+            check(stream.error is None and stream.done, f"{stream.error}")
+        reads, writes = (next(p for p in profiles(n) if p["node"] == n.name) for n in (a, b))
+        check(reads["jobs"] == writes["jobs"] == 2, f"{reads} {writes}")
+        ms = [e["ms"] for e in a.trace()["events"] if e["event"] in ("started", "token") and e["place"] == 0][:2]
+        costs = reads["profile"]
+        predicted = costs["prefill_base"] + 600 * (costs["prefill_token"] + 300 * costs["prefill_pair"])
+        check(0.3 < predicted * 1000 / (ms[1] - ms[0]) < 3, f"{ms} {costs}")
+        ms = [e["ms"] for e in a.trace()["events"] if e["event"] in ("token", "ended") and e["place"] == 1]
+        predicted = 38 * (writes["profile"]["decode_base"] + 620 * writes["profile"]["decode_token"])
+        check(0.3 < predicted * 1000 / (ms[1] - ms[0]) < 3, f"{ms} {writes['profile']}")
+
+
+run_tests([test_measured_and_kept, test_a_request_comes_first, test_jobs_correct_it, test_told_to_others,
+           test_pairs_correct_both], sys.argv[3:])
