@@ -177,8 +177,9 @@ static void test_the_planner_chooses_what_is_not_wished(void **state) {
     expect("cccc", "aaaa", "m");
     assert_int_equal(questions, 2);
     assert_int_equal(choose("m", "b", "c"), 0);
+    expect("bbbb", "cccc", "m"); // nothing is left to choose, but to predict
     assert_int_equal(choose("", "b", "c"), 0);
-    assert_int_equal(questions, 2); // nothing is left to choose
+    assert_int_equal(questions, 4);
     forbidden = true;
     assert_int_equal(choose("m", NULL, NULL), -1);
     assert_int_equal(why.code, ERR_DENIED);
