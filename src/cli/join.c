@@ -23,6 +23,11 @@ static const struct option options[] = {
      .type = OPTION_TEXT,
      .placeholder = "HOST:PORT",
      .help = "where the other nodes reach this one (default: its address towards the inviter)"},
+    {.name = "role",
+     .letter = 'r',
+     .type = OPTION_TEXT,
+     .placeholder = "ROLE",
+     .help = "what this node is best at: auto, prime (reading prompts) or edge (writing answers)"},
     OPTION_JSON,
 };
 
@@ -43,10 +48,12 @@ static int read_token(char out[PAIRING_TOKEN], struct err *e) {
 }
 
 static json_t *make_body(const struct args *a, const char *token) {
-    const char *name = args_text(a, "name", NULL), *address = args_text(a, "address", NULL);
+    const char *name = args_text(a, "name", NULL), *address = args_text(a, "address", NULL),
+               *role = args_text(a, "role", NULL);
     json_t *body = json_pack("{s:s}", "token", token);
     int bad = !body || (name && json_object_set_new(body, "name", json_string(name))) ||
-              (address && json_object_set_new(body, "address", json_string(address)));
+              (address && json_object_set_new(body, "address", json_string(address))) ||
+              (role && json_object_set_new(body, "role", json_string(role)));
     if (!bad) return body;
     json_decref(body);
     return NULL;
@@ -78,7 +85,7 @@ static int run(struct invocation *in) {
     if (!rc) rc = pairing_decode(token, &checked, &e); // a damaged one needs no daemon to be told
     OPENSSL_cleanse(&checked, sizeof checked);
     if (!rc && !(body = make_body(&in->args, token)))
-        rc = err_set(&e, ERR_INVALID, "the name or address is not valid UTF-8");
+        rc = err_set(&e, ERR_INVALID, "the name, address or role is not valid UTF-8");
     if (!rc) rc = own_daemon_reach(&own, &in->settings, &api, &e);
     if (!rc) rc = api_post(api, "/nebulus/v1/cluster/join", body, &answer, &e);
     if (!rc) rc = show(in, answer, !own.pid, &e);

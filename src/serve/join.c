@@ -13,7 +13,7 @@ struct joining {
     struct call call;
     struct pairing_token token;
     size_t next; // of the token's addresses
-    char name[ROSTER_NAME], address[ROSTER_ADDRESS];
+    char name[ROSTER_NAME], address[ROSTER_ADDRESS], role[ROSTER_ROLE];
     struct reach *dial;
     struct pair_link *link;
     enum { JOIN_DIALLING, JOIN_ASKED, JOIN_PROVEN } state;
@@ -67,12 +67,13 @@ static void choose_address(const struct joining *j, char out[ROSTER_ADDRESS]) {
 }
 
 static int send_node(struct joining *j, struct err *e) {
-    struct roster_node node = {.role = "auto"};
+    struct roster_node node = {.n_labels = 0};
     uint8_t proof[PAIRING_PROOF];
     char hex[2 * PAIRING_PROOF + 1];
     const struct identity *own = &j->c->identity;
     snprintf(node.id, sizeof node.id, "%s", own->id);
     snprintf(node.name, sizeof node.name, "%s", j->name);
+    snprintf(node.role, sizeof node.role, "%s", j->role);
     memcpy(node.pin, own->pin, sizeof node.pin);
     memcpy(node.audit, own->audit, sizeof node.audit);
     choose_address(j, node.address);
@@ -198,14 +199,17 @@ static void dial_next(struct joining *j) {
 
 // ---------------------------------------------------------------- the command line's side
 static int read_body(struct joining *j, const json_t *body, struct err *e) {
-    const char *token = "", *name = j->c->name, *address = "";
+    const char *token = "", *name = j->c->name, *address = "", *role = "auto";
     if (json_get_string(body, "token", &token, e) || json_get_string(body, "name", &name, e) ||
-        json_get_string(body, "address", &address, e) || pairing_decode(token, &j->token, e))
+        json_get_string(body, "address", &address, e) || json_get_string(body, "role", &role, e) ||
+        pairing_decode(token, &j->token, e))
         return -1;
     if (!roster_is_name(name))
         return err_param(e, "name", "'%.64s' is no name for a node: use letters, digits, '.', '_' and '-'", name);
     if (!roster_is_address(address)) return err_param(e, "address", "'%.64s' is not of the form HOST:PORT", address);
+    if (!roster_is_role(role)) return err_param(e, "role", "'%.40s' is no role: use auto, prime or edge", role);
     snprintf(j->name, sizeof j->name, "%s", name);
+    snprintf(j->role, sizeof j->role, "%s", role);
     snprintf(j->address, sizeof j->address, "%s", address);
     return 0;
 }

@@ -88,4 +88,5 @@ int roster_node_read(const json_t *o, struct roster_node *n, struct err *e) MUST
 
 // Whether a name is fit for a cluster, node or label: 1..63 bytes of [A-Za-z0-9._-], not beginning with '.' or '-'.
 bool roster_is_name(const char *name);
+bool roster_is_role(const char *role);       // "auto", "prime" or "edge"
 bool roster_is_address(const char *address); // "" or HOST:PORT without blanks and control characters

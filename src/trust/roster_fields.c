@@ -68,7 +68,7 @@ static int read_number(const json_t *o, const char *name, int64_t min, int64_t m
     return json_get_int(o, name, min, max, out, e);
 }
 
-static bool is_role(const char *s) { return !strcmp(s, "auto") || !strcmp(s, "prime") || !strcmp(s, "edge"); }
+bool roster_is_role(const char *s) { return !strcmp(s, "auto") || !strcmp(s, "prime") || !strcmp(s, "edge"); }
 static bool is_any(const char *s) { return *s; } // what is compared with what it must be, afterwards
 
 // A node's id says nothing that its pin does not say.
@@ -94,7 +94,7 @@ int roster_node_read(const json_t *o, struct roster_node *n, struct err *e) {
     return check_members(o, 7, "node", e) || read_id(o, n->id, n->pin, e) ||
                    read_text(o, "name", n->name, sizeof n->name, roster_is_name, e) ||
                    read_hex(o, "audit", n->audit, sizeof n->audit, e) ||
-                   read_text(o, "role", n->role, sizeof n->role, is_role, e) || read_labels(o, n, e) ||
+                   read_text(o, "role", n->role, sizeof n->role, roster_is_role, e) || read_labels(o, n, e) ||
                    read_text(o, "address", n->address, sizeof n->address, roster_is_address, e)
                ? -1
                : 0;

@@ -87,6 +87,10 @@ def test_long_prompts_go_over_the_pair_and_short_ones_stay():
                               env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=120)
         check(re.search(r"^1\. disaggregated, [\d.]+ ms: prime reads in ", done.stderr, re.M), done.stderr)
         check("reads in" not in done.stdout, done.stdout)
+        # a role is a preference of the owner's: signed here, obeyed there
+        prime.cli("node", "set", "edge", "--role", "prime")
+        wait_until("edge prefers to read", lambda: "edge prefers to read" in edge.cli(
+            "plan", "random_f32", "--prompt", str(LONG), "--gen", str(TOKENS), "--explain"))
         # the other one fails: nothing is planned with it
         end_process(prime.process, signal.SIGKILL)
         wait_until("prime is gone", lambda: not edge.sees("prime"))

@@ -380,6 +380,40 @@ def test_revoke():
         all_up(a, b, c)
 
 
+def told_of(node, name):
+    one = next(n for n in node.get("/nebulus/v1/nodes")["nodes"] if n["name"] == name)
+    return one["role"], one["labels"]
+
+
+def test_roles_and_labels():
+    with nodes("alpha", "beta") as (a, b):
+        init(a)
+        invitation = a.invite()
+        b.fails(1, "'boss'|prime", "join", invitation.token, "--role", "boss")
+        b.ok("join", invitation.token, "--role", "edge")
+        check(invitation.end() == 0, invitation.text())
+        all_up(a, b)
+        check(told_of(a, "beta") == ("edge", []) and told_of(a, "alpha") == ("auto", []), "the role was lost")
+        told = json.loads(a.ok("node", "set", "beta", "--role", "prime", "--label", "den", "--label", "fast", "--label", "den",
+                               "--json").out)
+        check(told["epoch"] == 3 and told["node"]["labels"] == ["den", "fast"], told)
+        wait_until("beta hears of itself", lambda: told_of(b, "beta") == ("prime", ["den", "fast"]))
+        check(re.search(r"^beta +\w{8} +\S.* prime +den,fast ", b.ok("nodes").out, re.M), b.ok("nodes").out)
+        a.ok("node", "set", told["node"]["id"], "--unlabel", "den")
+        wait_until("a label is gone", lambda: told_of(b, "beta") == ("prime", ["fast"]))
+        b.sees(a, "up")
+        a.ok("node", "set", "alpha", "--role", "auto")  # also itself
+        for words, code, said in ((("nobody", "--role", "edge"), 5, "no node 'nobody'|nebulus nodes"),
+                                  (("beta", "--role", "boss"), 1, "'boss'|prime"), (("beta", "--label", "a b"), 1, "'a b'"),
+                                  (("beta", "--unlabel", "den"), 5, "'den'"), (("beta",), 2, "nothing is to be set")):
+            a.fails(code, said, "node", "set", *words)
+        a.fails(2, "node set", "node", "get", "beta")
+        b.fails(5, "cluster init", "node", "set", "alpha", "--role", "edge")
+        check(a.epoch() == 5 and told_of(a, "beta") == ("prime", ["fast"]), "what failed has changed something")
+        a.ok("node", "set", "beta", *(word for i in range(15) for word in ("-l", f"l{i}")))
+        a.fails(1, "16 labels|--unlabel", "node", "set", "beta", "-l", "more")
+
+
 def test_revoked_while_away():
     with nodes("alpha", "beta", "gamma") as (a, b, c):
         init(a)
