@@ -33,7 +33,7 @@ static const char *cluster_text(const struct found *f, const char *root) {
     return root && !strncmp(root, f->cluster, strlen(f->cluster)) ? "says this one" : f->cluster;
 }
 
-static int print_row(struct table *t, const struct found *f, const char *root, struct err *e) {
+static int add_row(struct table *t, const struct found *f, const char *root, struct err *e) {
     char since[SIZE_TEXT];
     term_duration(since, (uint64_t)f->since_s);
     return table_cell(t, e, "%s", f->name) || table_cell(t, e, "%s %s", f->state, since) ||
@@ -45,7 +45,7 @@ static int print_row(struct table *t, const struct found *f, const char *root, s
                : 0;
 }
 
-int discovered_print(const json_t *answer, struct err *e) {
+int discovered_write(const json_t *answer, FILE *out, struct err *e) {
     static const char *const head[] = {"DISCOVERED", "STATE", "CLUSTER", "ADDRESS", "VERSION", "MODELS"};
     const char *root = json_string_value(json_object_get(json_object_get(answer, "cluster"), "root"));
     json_t *list = NULL;
@@ -59,12 +59,12 @@ int discovered_print(const json_t *answer, struct err *e) {
         rc = read_found(json_array_get(list, i), &f, e);
         if (rc || f.member) continue;
         rows++;
-        rc = print_row(&t, &f, root, e);
+        rc = add_row(&t, &f, root, e);
     }
     if (!rc && rows) {
-        if (root) printf("\n");
-        table_print(&t);
-        fflush(stdout);
+        if (root) fprintf(out, "\n");
+        table_write(&t, out);
+        fflush(out);
     }
     table_free(&t);
     return rc;

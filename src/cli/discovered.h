@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include <jansson.h>
+#include <stdio.h>
 
-// answer: of GET /nebulus/v1/nodes. Prints nothing where there is nobody.
-int discovered_print(const json_t *answer, struct err *e) MUST_USE;
+// answer: of GET /nebulus/v1/nodes. Writes nothing where there is nobody.
+int discovered_write(const json_t *answer, FILE *out, struct err *e) MUST_USE;

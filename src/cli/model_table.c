@@ -59,7 +59,7 @@ static int add_row(struct table *t, const struct row *r, struct err *e) {
                : 0;
 }
 
-int model_table_print(const json_t *status, struct err *e) {
+int model_table_write(const json_t *status, const struct sheet *to, struct err *e) {
     static const char *const head[] = {"NAME",     "STATE",    ">SIZE",   ">CONTEXT",  ">KV TOKENS",
                                        ">RUNNING", ">WAITING", ">TOKENS", ">RESTARTS", ">IDLE"};
     struct table t;
@@ -72,15 +72,15 @@ int model_table_print(const json_t *status, struct err *e) {
     for (i = 0; i < json_array_size(models); i++)
         if (read_row(json_array_get(models, i), &r, e) || add_row(&t, &r, e)) goto out;
     if (i)
-        table_print(&t);
+        table_write(&t, to->out);
     else
-        printf("no model is loaded\n");
+        fprintf(to->out, "no model is loaded\n");
     for (i = 0; i < json_array_size(models); i++) {
         if (read_row(json_array_get(models, i), &r, e)) goto out;
-        if (r.why[0]) term_notice("%s: %s", r.name, r.why);
-        if (r.emulated[0]) term_notice("%s: its times are those of %s, emulated", r.name, r.emulated);
+        if (r.why[0]) term_note(to->notes, "%s: %s", r.name, r.why);
+        if (r.emulated[0]) term_note(to->notes, "%s: its times are those of %s, emulated", r.name, r.emulated);
         if (r.travels[0] && strncmp(r.travels, BY_ROWS, strlen(BY_ROWS)) != 0)
-            term_notice("%s: what it remembers travels to other nodes %s", r.name, r.travels);
+            term_note(to->notes, "%s: what it remembers travels to other nodes %s", r.name, r.travels);
     }
     rc = 0;
 out:

@@ -1,8 +1,7 @@
 // The loaded models as the daemon describes them, as a table.
 #pragma once
 
-#include "base/err.h"
-#include <jansson.h>
+#include "cli/view.h"
 
-// Prints the models of a /nebulus/v1/status answer to stdout.
-int model_table_print(const json_t *status, struct err *e) MUST_USE;
+// Writes the models of a /nebulus/v1/status answer.
+int model_table_write(const json_t *status, const struct sheet *to, struct err *e) MUST_USE;

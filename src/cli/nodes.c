@@ -1,7 +1,8 @@
-// nebulus nodes: the members of this node's cluster, as this node sees them, and who else is on the network.
+// nebulus nodes: the members of this node's cluster, as this node sees them, what runs, and who else is on the network.
 #include "base/json.h"
 #include "base/text.h"
 #include "cli/discovered.h"
+#include "cli/jobs_table.h"
 #include "cli/table.h"
 #include "cli/term.h"
 #include "cli/view.h"
@@ -13,7 +14,7 @@
 struct node {
     const char *name, *id, *state, *role, *address, *why, *version;
     double since_s, rtt_ms;
-    json_t *models, *link;
+    json_t *models, *link, *labels;
 };
 
 static int read_node(const json_t *o, struct node *n, struct err *e) {
@@ -22,7 +23,8 @@ static int read_node(const json_t *o, struct node *n, struct err *e) {
                    json_get_string(o, "state", &n->state, e) || json_get_string(o, "role", &n->role, e) ||
                    json_get_string(o, "address", &n->address, e) || json_get_string(o, "why", &n->why, e) ||
                    json_get_string(o, "version", &n->version, e) || json_get_array(o, "models", &n->models, e) ||
-                   json_get_object(o, "link", &n->link, e) || json_get_real(o, "since_s", 0, 1e12, &n->since_s, e) ||
+                   json_get_object(o, "link", &n->link, e) || json_get_array(o, "labels", &n->labels, e) ||
+                   json_get_real(o, "since_s", 0, 1e12, &n->since_s, e) ||
                    json_get_real(o, "rtt_ms", 0, 1e9, &n->rtt_ms, e)
                ? -1
                : 0;
@@ -69,23 +71,35 @@ static void models_text(const json_t *models, char *out, size_t size) {
     }
 }
 
-static int print_row(struct table *t, const json_t *o, struct err *e) {
+static void labels_text(const json_t *labels, char *out, size_t size) {
+    size_t used = 0;
+    snprintf(out, size, "-");
+    for (size_t i = 0; i < json_array_size(labels) && used < size; i++) {
+        const char *label = json_string_value(json_array_get(labels, i));
+        int n = snprintf(out + used, size - used, "%s%s", i ? "," : "", label ? label : "?");
+        used += n > 0 ? (size_t)n : size;
+    }
+}
+
+static int add_row(struct table *t, const json_t *o, struct err *e) {
     struct node n;
-    char state[64], models[TABLE_CELL], rtt[32] = "-", link[64];
+    char state[64], models[TABLE_CELL], labels[TABLE_CELL], rtt[32] = "-", link[64];
     if (read_node(o, &n, e) || link_text(&n, link, sizeof link, e)) return -1;
     state_text(&n, state, sizeof state);
     models_text(n.models, models, sizeof models);
+    labels_text(n.labels, labels, sizeof labels);
     if (n.rtt_ms > 0) snprintf(rtt, sizeof rtt, "%.2f ms", n.rtt_ms);
     return table_cell(t, e, "%s", n.name) || table_cell(t, e, "%.8s", n.id) || table_cell(t, e, "%s", state) ||
-                   table_cell(t, e, "%s", n.role) || table_cell(t, e, "%s", *n.address ? n.address : "-") ||
-                   table_cell(t, e, "%s", rtt) || table_cell(t, e, "%s", link) ||
-                   table_cell(t, e, "%s", *n.version ? n.version : "-") || table_cell(t, e, "%s", models)
+                   table_cell(t, e, "%s", n.role) || table_cell(t, e, "%s", labels) ||
+                   table_cell(t, e, "%s", *n.address ? n.address : "-") || table_cell(t, e, "%s", rtt) ||
+                   table_cell(t, e, "%s", link) || table_cell(t, e, "%s", *n.version ? n.version : "-") ||
+                   table_cell(t, e, "%s", models)
                ? -1
                : 0;
 }
 
 // Why those that are down are down, below the table.
-static int print_reasons(const json_t *nodes, struct err *e) {
+static int write_reasons(const json_t *nodes, FILE *out, struct err *e) {
     for (size_t i = 0; i < json_array_size(nodes); i++) {
         struct node n;
         char line[ESCAPED_MAX], safe[ESCAPED_MAX];
@@ -93,12 +107,12 @@ static int print_reasons(const json_t *nodes, struct err *e) {
         if (strcmp(n.state, "down") != 0 || !*n.why) continue;
         snprintf(line, sizeof line, "%s is down: %s", n.name, n.why);
         text_escape(safe, sizeof safe, line);
-        printf("%s%s%s\n", term_style(STDOUT_FILENO, STYLE_YELLOW), safe, term_style(STDOUT_FILENO, STYLE_END));
+        fprintf(out, "%s%s%s\n", term_style(STDOUT_FILENO, STYLE_YELLOW), safe, term_style(STDOUT_FILENO, STYLE_END));
     }
     return 0;
 }
 
-static int print_head(const json_t *cluster, struct err *e) {
+static int write_head(const json_t *cluster, const struct sheet *to, struct err *e) {
     const char *name = "?", *root = "?", *at = NULL, *listen_error = NULL, *alarm = NULL;
     int64_t epoch = 0;
     char line[ESCAPED_MAX], safe[ESCAPED_MAX];
@@ -109,45 +123,55 @@ static int print_head(const json_t *cluster, struct err *e) {
     snprintf(line, sizeof line, "cluster %.63s, epoch %lld, root %.16s, %s%.255s", name, (long long)epoch, root,
              at ? "listening at " : "not listening", at ? at : "");
     text_escape(safe, sizeof safe, line);
-    printf("%s%s%s\n\n", term_style(STDOUT_FILENO, STYLE_BOLD), safe, term_style(STDOUT_FILENO, STYLE_END));
-    fflush(stdout);
-    if (listen_error) term_notice("note: %s", listen_error);
-    if (alarm) term_notice("ALARM: %s", alarm);
+    fprintf(to->out, "%s%s%s\n\n", term_style(STDOUT_FILENO, STYLE_BOLD), safe, term_style(STDOUT_FILENO, STYLE_END));
+    fflush(to->out);
+    if (listen_error) term_note(to->notes, "note: %s", listen_error);
+    if (alarm) term_note(to->notes, "ALARM: %s", alarm);
     return 0;
 }
 
-static int print_nodes(const json_t *answer, struct err *e) {
-    static const char *const head[] = {"NODE", "ID", "STATE", "ROLE", "ADDRESS", ">RTT", ">LINK", "VERSION", "MODELS"};
-    const json_t *cluster = json_object_get(answer, "cluster");
-    json_t *nodes = NULL;
-    struct table t;
-    if (!json_is_object(cluster)) {
-        if (discovered_print(answer, e)) return -1;
-        const char *trouble = json_string_value(json_object_get(answer, "trouble"));
-        return err_set(
-            e, ERR_NOT_FOUND, "%s",
-            trouble
-                ? trouble
+static int fail_without_cluster(const json_t *answer, struct err *e) {
+    const char *trouble = json_string_value(json_object_get(answer, "trouble"));
+    return err_set(
+        e, ERR_NOT_FOUND, "%s",
+        trouble ? trouble
                 : "this node belongs to no cluster: `nebulus cluster init` begins one, `nebulus join TOKEN` joins one");
-    }
-    if (json_get_array(answer, "nodes", &nodes, e) || print_head(cluster, e)) return -1;
-    table_init(&t, head, COUNT_OF(head));
-    int rc = 0;
-    for (size_t i = 0; i < json_array_size(nodes) && !rc; i++) rc = print_row(&t, json_array_get(nodes, i), e);
-    if (!rc) table_print(&t);
-    table_free(&t);
-    return rc || print_reasons(nodes, e) || discovered_print(answer, e) ? -1 : 0;
 }
 
-static int run(struct invocation *in) { return view_run(in, "/nebulus/v1/nodes", print_nodes); }
+static int write_table(const json_t *nodes, FILE *out, struct err *e) {
+    static const char *const head[] = {"NODE",    "ID",   "STATE", "ROLE",    "LABELS",
+                                       "ADDRESS", ">RTT", ">LINK", "VERSION", "MODELS"};
+    struct table t;
+    int rc = 0;
+    table_init(&t, head, COUNT_OF(head));
+    for (size_t i = 0; i < json_array_size(nodes) && !rc; i++) rc = add_row(&t, json_array_get(nodes, i), e);
+    if (!rc) table_write(&t, out);
+    table_free(&t);
+    return rc;
+}
+
+static int write_nodes(const json_t *answer, const struct sheet *to, struct err *e) {
+    const json_t *cluster = json_object_get(answer, "cluster");
+    json_t *nodes = NULL;
+    bool member = json_is_object(cluster);
+    if (member && (json_get_array(answer, "nodes", &nodes, e) || write_head(cluster, to, e) ||
+                   write_table(nodes, to->out, e) || write_reasons(nodes, to->out, e)))
+        return -1;
+    if (jobs_table_write(answer, to->out, e) || discovered_write(answer, to->out, e)) return -1;
+    return member ? 0 : fail_without_cluster(answer, e);
+}
+
+static int run(struct invocation *in) { return view_watch(in, "/nebulus/v1/nodes", write_nodes); }
+
+static const struct option options[] = {OPTION_WATCH, OPTION_JSON};
 
 const struct command command_nodes = {
     .name = "nodes",
     .group = "Cluster",
     .arguments = "",
     .summary = "List the cluster's nodes, which can be reached, and others on the network",
-    .options = json_option,
-    .n_options = COUNT_OF(json_option),
+    .options = options,
+    .n_options = COUNT_OF(options),
     .settings = SETTINGS_API,
     .run = run,
 };

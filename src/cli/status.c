@@ -2,21 +2,15 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "cli/api_client.h"
-#include "cli/command.h"
-#include "cli/interrupt.h"
 #include "cli/model_table.h"
 #include "cli/term.h"
+#include "cli/view.h"
 
 #include <stdint.h>
 #include <stdio.h>
 #include <unistd.h>
 
-enum { WATCH_MS = 1000 };
-
-static const struct option options[] = {
-    {.name = "watch", .letter = 'w', .type = OPTION_FLAG, .help = "show it again every second, until ^C"},
-    OPTION_JSON,
-};
+static const struct option options[] = {OPTION_WATCH, OPTION_JSON};
 
 struct summary {
     const char *version, *api;
@@ -42,54 +36,35 @@ static int read_summary(const json_t *status, struct summary *s, struct err *e) 
                : 0;
 }
 
-static int print_summary(const json_t *status, struct err *e) {
+static int write_summary(const json_t *status, FILE *out, struct err *e) {
     struct summary s;
     char up[SIZE_TEXT], memory[SIZE_TEXT], line[ESCAPED_MAX], safe[ESCAPED_MAX];
     if (read_summary(status, &s, e)) return -1;
     snprintf(line, sizeof line, "nebulus %.64s at %.255s", s.version, s.api);
     text_escape(safe, sizeof safe, line);
-    printf("%s%s%s\n", term_style(STDOUT_FILENO, STYLE_BOLD), safe, term_style(STDOUT_FILENO, STYLE_END));
-    printf("  up %s, pid %lld, %s of memory, %lld connections\n", term_duration(up, (uint64_t)s.uptime_s),
-           (long long)s.pid, term_size(memory, (uint64_t)s.rss_bytes), (long long)s.connections);
-    printf("  requests: %lld, of them %lld active and %lld failed\n\n", (long long)s.total, (long long)s.active,
-           (long long)s.failed);
+    fprintf(out, "%s%s%s\n", term_style(STDOUT_FILENO, STYLE_BOLD), safe, term_style(STDOUT_FILENO, STYLE_END));
+    fprintf(out, "  up %s, pid %lld, %s of memory, %lld connections\n", term_duration(up, (uint64_t)s.uptime_s),
+            (long long)s.pid, term_size(memory, (uint64_t)s.rss_bytes), (long long)s.connections);
+    fprintf(out, "  requests: %lld, of them %lld active and %lld failed\n\n", (long long)s.total, (long long)s.active,
+            (long long)s.failed);
     return 0;
 }
 
-static int show(struct api_client *api, bool json, bool summary, struct err *e) {
-    json_t *status = NULL;
-    if (api_get(api, "/nebulus/v1/status", &status, e)) return -1;
-    if (json) return term_print_json(status, e);
-    int rc = (summary && print_summary(status, e)) || model_table_print(status, e) ? -1 : 0;
-    json_decref(status);
-    return rc;
+static int write_status(const json_t *status, const struct sheet *to, struct err *e) {
+    return write_summary(status, to->out, e) || model_table_write(status, to, e) ? -1 : 0;
 }
 
-static int run(struct invocation *in) {
-    struct err e = {.code = ERR_NONE};
-    bool json = args_has(&in->args, "json"), watch = args_has(&in->args, "watch"), tty = term_is_tty(STDOUT_FILENO);
-    struct api_client *api = api_open(in->settings.api, &e);
-    int rc = -1;
-    while (api) {
-        if (watch && tty && !json) printf("\033[H\033[2J");
-        if ((rc = show(api, json, true, &e)) || !watch) break;
-        fflush(stdout);
-        if (interrupt_sleep(WATCH_MS)) break;
-        if (!tty && !json) printf("\n");
-    }
-    api_close(api);
-    if (interrupt_pending()) return CLI_INTERRUPTED;
-    return rc ? cli_fail(&e) : CLI_OK;
-}
+static int run(struct invocation *in) { return view_watch(in, "/nebulus/v1/status", write_status); }
 
 static int run_ps(struct invocation *in) {
     struct err e = {.code = ERR_NONE};
     struct api_client *api = api_open(in->settings.api, &e);
     json_t *status = NULL, *shape = NULL;
     int rc = -1;
-    if (api && !args_has(&in->args, "json"))
-        rc = show(api, false, false, &e);
-    else if (api && !api_get(api, "/nebulus/v1/status", &status, &e)) {
+    if (api) rc = api_get(api, "/nebulus/v1/status", &status, &e);
+    if (!rc && !args_has(&in->args, "json"))
+        rc = model_table_write(status, &(struct sheet){stdout, stderr}, &e);
+    else if (!rc) {
         json_t *models = json_object_get(status, "models");
         shape = cli_object();
         if (shape && models) json_object_set(shape, "models", models);

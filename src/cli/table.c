@@ -3,7 +3,6 @@
 #include "cli/term.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -38,29 +37,31 @@ static const char *heading(const struct table *t, size_t column) {
     return t->head[column] + (t->head[column][0] == '>');
 }
 
-static void print_cell(const struct table *t, size_t column, const char *text, size_t width) {
+static void print_cell(FILE *out, const struct table *t, size_t column, const char *text, size_t width) {
     int pad = (int)(width - term_columns(text));
     if (t->head[column][0] == '>')
-        printf("%*s%s", pad, "", text);
+        fprintf(out, "%*s%s", pad, "", text);
     else if (column + 1 < t->columns)
-        printf("%s%*s", text, pad, "");
+        fprintf(out, "%s%*s", text, pad, "");
     else
-        printf("%s", text);
-    if (column + 1 < t->columns) printf("  ");
+        fprintf(out, "%s", text);
+    if (column + 1 < t->columns) fprintf(out, "  ");
 }
 
-void table_print(const struct table *t) {
+void table_write(const struct table *t, FILE *out) {
     size_t width[TABLE_COLUMNS];
     for (size_t c = 0; c < t->columns; c++) width[c] = term_columns(heading(t, c));
     for (size_t i = 0; i < t->filled; i++) {
         size_t n = term_columns(t->cells[i]), c = i % t->columns;
         if (n > width[c]) width[c] = n;
     }
-    printf("%s", term_style(STDOUT_FILENO, STYLE_DIM));
-    for (size_t c = 0; c < t->columns; c++) print_cell(t, c, heading(t, c), width[c]);
-    printf("%s\n", term_style(STDOUT_FILENO, STYLE_END));
+    fprintf(out, "%s", term_style(STDOUT_FILENO, STYLE_DIM));
+    for (size_t c = 0; c < t->columns; c++) print_cell(out, t, c, heading(t, c), width[c]);
+    fprintf(out, "%s\n", term_style(STDOUT_FILENO, STYLE_END));
     for (size_t i = 0; i < t->filled; i++) {
-        print_cell(t, i % t->columns, t->cells[i], width[i % t->columns]);
-        if (i % t->columns + 1 == t->columns) printf("\n");
+        print_cell(out, t, i % t->columns, t->cells[i], width[i % t->columns]);
+        if (i % t->columns + 1 == t->columns) fprintf(out, "\n");
     }
 }
+
+void table_print(const struct table *t) { table_write(t, stdout); }

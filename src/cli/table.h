@@ -1,8 +1,9 @@
-// A small table of text for people: columns as wide as their widest cell, a dim heading on a terminal, to stdout.
+// A small table of text for people: columns as wide as their widest cell, a dim heading where stdout is a terminal.
 #pragma once
 
 #include "base/err.h"
 #include <stddef.h>
+#include <stdio.h>
 
 enum { TABLE_COLUMNS = 12, TABLE_CELL = 256 };
 
@@ -18,4 +19,5 @@ void table_free(struct table *t);
 
 // The next cell (row by row); control characters are escaped.
 int table_cell(struct table *t, struct err *e, const char *fmt, ...) PRINTF_LIKE(3, 4) MUST_USE;
-void table_print(const struct table *t);
+void table_print(const struct table *t); // to stdout
+void table_write(const struct table *t, FILE *out);

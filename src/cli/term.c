@@ -64,14 +64,25 @@ size_t term_columns(const char *text) {
     return n;
 }
 
-void term_notice(const char *fmt, ...) {
+static void note(FILE *to, const char *fmt, va_list ap) {
     char line[ESCAPED_MAX], safe[ESCAPED_MAX];
+    vsnprintf(line, sizeof line, fmt, ap);
+    text_escape(safe, sizeof safe, line);
+    fprintf(to, "%s\n", safe);
+}
+
+void term_notice(const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(line, sizeof line, fmt, ap);
+    note(stderr, fmt, ap);
     va_end(ap);
-    text_escape(safe, sizeof safe, line);
-    fprintf(stderr, "%s\n", safe);
+}
+
+void term_note(FILE *to, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    note(to, fmt, ap);
+    va_end(ap);
 }
 
 int term_print_json(json_t *v, struct err *e) {

@@ -26,6 +26,7 @@ size_t term_columns(const char *text);
 
 // One line on stderr, its control characters escaped.
 void term_notice(const char *fmt, ...) PRINTF_LIKE(1, 2);
+void term_note(FILE *to, const char *fmt, ...) PRINTF_LIKE(2, 3); // the same there
 
 // v as one line on stdout, given away (decref'd); NULL (out of memory) and a failed write are errors.
 int term_print_json(json_t *v, struct err *e) MUST_USE;

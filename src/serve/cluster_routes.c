@@ -2,7 +2,9 @@
 #include "base/json.h"
 #include "serve/cluster_internal.h"
 #include "serve/discovery.h"
+#include "serve/jobs.h"
 #include "serve/links.h"
+#include "serve/orders.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -62,9 +64,10 @@ void cluster_show_nodes(const struct call *call) {
     json_t *nodes = json_array();
     for (size_t i = 0; c->roster && i < c->roster->n_nodes; i++)
         json_array_append_new(nodes, node_json(c, &c->roster->nodes[i]));
-    call_answer(call, json_pack("{s:i, s:o, s:o, s:o, s:o}", "v", 1, "cluster", cluster_json(c), "trouble",
+    call_answer(call, json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "v", 1, "cluster", cluster_json(c), "trouble",
                                 text_or_null(&c->trouble), "nodes", nodes, "discovered",
-                                discovery_nodes_json(call->s->discovery)));
+                                discovery_nodes_json(call->s->discovery), "jobs", jobs_json(call->s), "orders",
+                                orders_json(call->s)));
 }
 
 // ---------------------------------------------------------------- rosters

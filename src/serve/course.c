@@ -48,8 +48,10 @@ struct course {
     uint64_t round; // of asking nodes, from 1 on: each is asked once at most before a token comes or time passes
     struct event *timer;
     struct trace trace;
-    int depth;   // calls of the flow under way: they may order the course's end
-    bool ending; // its last place has told its result
+    int32_t told;      // tokens that the client has
+    uint64_t first_ns; // of those; 0 = none yet
+    int depth;         // calls of the flow under way: they may order the course's end
+    bool ending;       // its last place has told its result
     bool freed;
     TAILQ_ENTRY(course) next;
 };
@@ -358,6 +360,8 @@ static void io_begin(void *io, const struct gen_begin *b) {
 static void io_text(void *io, const char *text, size_t len, int32_t tokens) {
     struct course *c = io;
     c->round++;
+    c->told = tokens;
+    if (!c->first_ns) c->first_ns = clock_mono_ns();
     if (!c->freed) c->ev.text(c->arg, text, len, tokens);
 }
 
@@ -424,6 +428,30 @@ const char *course_model(const struct course *c) { return c->model; }
 const char *course_node(const struct course *c) {
     int place = flow_speaker(c->flow);
     return place < 0 ? "" : c->seats[place].node;
+}
+
+// Whether rows are on their way to a place that is to go on.
+static bool hands_over(const struct course *c, int speaker) {
+    const struct seat *other = &c->seats[1 - speaker];
+    return !c->single && other->place && other->stream && !other->spoken && c->seats[speaker].spoken;
+}
+
+void course_look(const struct course *c, uint64_t now_ns, struct course_view *out) {
+    int speaker = flow_speaker(c->flow);
+    const struct trace *t = &c->trace;
+    double since_s = c->first_ns ? (double)(now_ns - c->first_ns) / 1e9 : 0;
+    *out = (struct course_view){.id = t->id,
+                                .model = c->model,
+                                .prefill = name_of(&c->seats[0]),
+                                .decode = name_of(&c->seats[c->single ? 0 : 1]),
+                                .speaker = speaker < 0 ? "" : name_of(&c->seats[speaker]),
+                                .phase = "waiting",
+                                .prompt_tokens = t->prompt_tokens,
+                                .tokens = c->told,
+                                .age_s = (double)(now_ns - t->start_ns) / 1e9};
+    if (t->prompt_tokens) out->phase = "prefill";
+    if (c->told) out->phase = speaker >= 0 && hands_over(c, speaker) ? "hand-over" : "decode";
+    if (c->told > 1 && since_s > 0) out->tokens_s = (c->told - 1) / since_s;
 }
 
 static int move_to(struct course *c, struct seat *seat, const char *node, struct err *e) {

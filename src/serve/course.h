@@ -36,6 +36,17 @@ struct course *course_next(const struct serve *s, const struct course *after); /
 const char *course_node(const struct course *c);
 const char *course_model(const struct course *c);
 
+// How far a running job is. Texts are static, or borrowed until the loop goes on.
+struct course_view {
+    const char *id, *model;
+    const char *prefill, *decode; // names of nodes, as they are now
+    const char *speaker;          // whose words the client gets; "" = none yet
+    const char *phase;            // "waiting" (for a place), "prefill", "hand-over" (the prefill node writes), "decode"
+    int32_t prompt_tokens, tokens;
+    double age_s, tokens_s; // tokens_s: since the first token; 0 = not known
+};
+void course_look(const struct course *c, uint64_t now_ns, struct course_view *out);
+
 // Moves the running job to another node with the same model, which goes on with the next token; the node that is left
 // is done without once the other has spoken. Should the other fail first, the job stays where it is, and the next call
 // tells of it, once. ERR_BUSY: not now, as nothing runs yet, or it is moving already.

@@ -199,3 +199,18 @@ void orders_lost(struct serve *s, const struct peer *p) {
         if (!p || !strcmp(o->by, p->id)) ordered_free(o);
     }
 }
+
+json_t *orders_json(const struct serve *s) {
+    json_t *list = json_array();
+    const struct ordered *o;
+    TAILQ_FOREACH(o, &s->ordered, next) {
+        struct site_view v;
+        char gateway[PEERS_NAME];
+        site_look(o->place, &v);
+        node_name(s, o->by, gateway, sizeof gateway);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i, s:i}", "gateway", gateway, "model", v.model,
+                                              "phase", v.phase, "prompt_tokens", (int)v.prompt_tokens,
+                                              "completion_tokens", (int)v.tokens));
+    }
+    return list;
+}

@@ -66,6 +66,11 @@ int node_send(const struct serve *s, const char *id, const json_t *msg, struct e
     return 0;
 }
 
+void node_name(const struct serve *s, const char *id, char *out, size_t size) {
+    (void)s;
+    snprintf(out, size, "node %s", id);
+}
+
 void node_cut(const struct serve *s, const char *id, const struct err *why) {
     assert_true(s == &serves[NODE] || s == &serves[GATEWAY]);
     assert_int_not_equal(why->code, ERR_NONE);
@@ -130,6 +135,12 @@ struct place *site_open(struct serve *s, const struct place_spec *spec, const st
     struct site *site = &sites[opened_sites++];
     *site = (struct site){{&ops, *ev, arg}, true};
     return &site->place;
+}
+
+void site_look(const struct place *p, struct site_view *out) {
+    const struct site *site = (const struct site *)p;
+    assert_true(site->open);
+    *out = (struct site_view){"m", "decode", 3, (int32_t)(site - sites) + 1};
 }
 
 void site_credit(struct serve *s, uint64_t stream, int32_t units) {
@@ -488,6 +499,27 @@ static void test_most_places_of_one_peer(void **state) {
     assert_int_equal(opened_sites, ORDERS_MOST);
 }
 
+static void is_shown(const char *expected) {
+    json_t *list = orders_json(&serves[NODE]);
+    char *text = json_dumps(list, JSON_COMPACT | JSON_SORT_KEYS);
+    assert_string_equal(text, expected);
+    free(text);
+    json_decref(list);
+}
+
+static void test_what_is_open_is_shown(void **state) {
+    struct err e;
+    (void)state;
+    is_shown("[]");
+    struct place *p = open_place(&e);
+    carry();
+    is_shown("[{\"completion_tokens\":1,\"gateway\":\"node aaaa\",\"model\":\"m\",\"phase\":\"decode\","
+             "\"prompt_tokens\":3}]");
+    place_drop(p);
+    carry();
+    is_shown("[]");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_whole_life, setup, teardown),
@@ -501,6 +533,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_opens_that_make_no_sense, setup, teardown),
         cmocka_unit_test_setup_teardown(test_places_of_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_node_that_lies, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_open_is_shown, setup, teardown),
         cmocka_unit_test_setup_teardown(test_most_places_of_one_peer, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

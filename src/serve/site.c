@@ -25,6 +25,7 @@ struct site {
     int64_t number;                  // model->requests when it came
     bool alone;                      // no other request was there then
     bool moves;                      // it is held or paused, or rows come or leave
+    bool paused;
     // rows that come in
     char from[NODE_ID]; // "" = none
     uint64_t stream_in;
@@ -305,6 +306,7 @@ static void on_paused(void *arg, int32_t tokens, int32_t past) {
     struct site *site = arg;
     site->moves = true;
     tell_profile(site);
+    site->paused = true;
     site->place.ev.paused(site->place.arg, tokens, past);
 }
 
@@ -330,6 +332,7 @@ static int site_start(struct place *p, const int32_t *generated, int32_t n, int3
     struct site *site = site_of(p);
     if (from < 0) end_inflow(site);
     site->awaited = from;
+    site->paused = false;
     site->reads_ns = clock_mono_ns();
     if (from >= 0 || n) site->to_read = 0; // its rows come from elsewhere, or it was begun there
     site->spoke = 0;
@@ -360,6 +363,15 @@ void site_load(const struct serve *s, const struct model *m, double *queued, dou
         else
             *queued += site->prompt - site->cached;
     }
+}
+
+void site_look(const struct place *p, struct site_view *out) {
+    const struct site *site = (const struct site *)p;
+    *out = (struct site_view){
+        .model = site->model->name, .phase = "waiting", .prompt_tokens = site->prompt, .tokens = site->written};
+    if (site->prompt) out->phase = site->in ? "receiving" : "prefill";
+    if (site->written && !site->in) out->phase = "decode";
+    if (site->paused) out->phase = "standby";
 }
 
 struct place *site_open(struct serve *s, const struct place_spec *spec, const struct place_events *ev, void *arg,

@@ -10,6 +10,14 @@ struct place *site_open(struct serve *s, const struct place_spec *spec, const st
 // What this model has to do: prompt tokens that wait or are being read, KV rows of the sequences that generate.
 void site_load(const struct serve *s, const struct model *m, double *queued, double *context);
 
+// How far a place of this node is, whatever it is done for. `phase` is static: "waiting" (for its turn), "receiving"
+// (rows of another node), "prefill", "decode", "standby" (paused).
+struct site_view {
+    const char *model, *phase;
+    int32_t prompt_tokens, tokens;
+};
+void site_look(const struct place *p, struct site_view *out);
+
 // The receiver of a stream has installed units: its sender on this node may begin as many more. Unknown streams are
 // fine.
 void site_credit(struct serve *s, uint64_t stream, int32_t units);

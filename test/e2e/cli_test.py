@@ -6,22 +6,19 @@ usage: cli_test.py NEBULUS MKMODEL|MODELS [SCRATCH]
 The models come from the program mkmodel, or from a folder with recall.gguf and random.gguf. Works in a new folder below
 SCRATCH (by default the current one). Prints one line per check and exits with 1 where one fails. Needs no network.
 """
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import shutil
 import signal
 import socket
 import stat
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
+
+from terminal import Terminal
 
 NEBULUS, MAKER = (os.path.abspath(a) for a in sys.argv[1:3])
 SCRATCH = tempfile.mkdtemp(prefix="cli_test.", dir=os.path.abspath(sys.argv[3] if len(sys.argv) > 3 else "."))
@@ -113,51 +110,8 @@ def children(pid):
     return found
 
 
-class Terminal:
-    """A command on a pseudo-terminal."""
-
-    def __init__(self, *args, env=None, columns=100):
-        self.pid, self.fd = pty.fork()
-        if not self.pid:
-            os.execve(NEBULUS, [NEBULUS, *args], {**ENV, **(env or {})})
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
-        self.text = ""
-
-    def read(self):
-        if not select.select([self.fd], [], [], 0.1)[0]:
-            return True
-        try:
-            data = os.read(self.fd, 65536)
-        except OSError:
-            data = b""
-        self.text += data.decode(errors="replace")
-        return bool(data)
-
-    def expect(self, pattern, seconds=LIMIT):
-        """Waits for a pattern; what came before and with it is consumed."""
-        end = time.monotonic() + seconds
-        while True:
-            found = re.search(pattern, self.text)
-            if found:
-                self.text = self.text[found.end():]
-                return found
-            if not self.read() or time.monotonic() > end:
-                return None
-
-    def type(self, text):
-        os.write(self.fd, text.encode())
-
-    def wait(self):
-        end = time.monotonic() + LIMIT
-        while time.monotonic() < end:
-            self.read()
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                os.close(self.fd)
-                return os.waitstatus_to_exitcode(status)
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        return None
+def at_terminal(*args, env=None):
+    return Terminal([NEBULUS, *args], {**ENV, **(env or {})})
 
 
 class Daemon:
@@ -214,8 +168,8 @@ def test_help():
     plain, dashed, word = run(), run("--help"), run("help")
     check("help: nebulus, --help and help say the same", plain.code == 0 and plain.out == dashed.out == word.out != "", plain)
     commands = re.findall(r"^  ([a-z]+)", plain.out, re.M)
-    wanted = ("run serve status ps load stop trace profile ls show import rm cluster invite join nodes plan bench drain "
-              "leave revoke doctor config completion version help").split()
+    wanted = ("run serve status ps load stop trace profile ls show import rm cluster invite join nodes node plan bench "
+              "drain leave revoke doctor config completion version help").split()
     check("help: every command is listed, worker is not", commands == wanted, commands)
     for name in commands + ["start"]:
         one = run(name, "--help")
@@ -451,7 +405,7 @@ def test_signals(d):
 
 def test_chat(d):
     history = os.path.join(HOME, "state", "chat_history")
-    t = Terminal("run", "recall", "-t", "0", "-n", "8", env=d.env)
+    t = at_terminal("run", "recall", "-t", "0", "-n", "8", env=d.env)
     check("chat: a prompt", t.expect(r"/help lists commands.*\n[^\n]*>>> "))
     t.type("/help\r")
     check("chat: /help", t.expect(r"/clear(?s:.)*>>> "))
@@ -478,7 +432,7 @@ def test_chat(d):
     t.type("\x04")
     check("chat: ^D leaves with 0", t.wait() == 0)
     check("chat: the history is private", stat.S_IMODE(os.stat(history).st_mode) == 0o600)
-    t = Terminal("run", "recall", "-t", "0", "--ignore-eos", env=d.env)
+    t = at_terminal("run", "recall", "-t", "0", "--ignore-eos", env=d.env)
     t.expect(r">>> ")
     t.type("\x1b[A")
     check("chat: the history lasts", t.expect(r"/clear"), repr(t.text))
@@ -498,7 +452,7 @@ def test_chat(d):
     os.kill(t.pid, signal.SIGINT)
     os.kill(t.pid, signal.SIGCONT)
     check("chat: ^D typed into an answer leaves after it, with 0", t.wait() == 0)
-    t = Terminal("run", "recall", "-n", "4", env=d.env)
+    t = at_terminal("run", "recall", "-n", "4", env=d.env)
     t.expect(r">>> ")
     t.type("/bye\r")
     check("chat: /bye leaves with 0", t.wait() == 0)
@@ -519,7 +473,7 @@ def test_own_daemon(paths):
     p.kill()
     p.communicate(timeout=LIMIT)
     check("run: they die with it", wait_until(lambda: not any(alive(x) for x in daemon + workers), 30))
-    t = Terminal("run", "recall", "-n", "4", env=nobody)
+    t = at_terminal("run", "recall", "-n", "4", env=nobody)
     check("run: a bar on the terminal", t.expect(r"recall +\d+% \u2595"), repr(t.text))
     check("run: and a chat with a daemon of its own", t.expect(r">>> "))
     daemon = children(t.pid)
@@ -564,10 +518,10 @@ def test_doctor():
 def test_output():
     plain = run("ls")
     check("output: no colours in a pipe", "\x1b" not in plain.out + plain.err)
-    t = Terminal("ls")
+    t = at_terminal("ls")
     t.wait()
     check("output: colours on a terminal", "\x1b[" in t.text, repr(t.text))
-    t = Terminal("ls", env={"NO_COLOR": "1"})
+    t = at_terminal("ls", env={"NO_COLOR": "1"})
     t.wait()
     check("output: NO_COLOR", "NAME" in t.text and "\x1b[" not in t.text, repr(t.text))
     if os.path.exists("/dev/full"):
