@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const double HEAD_SHARE = 0.02; // of the time that the prompt takes, the wait for the decode node
+
 struct seat {
     struct course *course;
     int index;
@@ -387,6 +389,12 @@ static void seats_init(struct course *c, const struct course_spec *spec) {
     }
 }
 
+// The decode node may know the beginning of the prompt, which is worth a wait; but its word may come late.
+static long head_ms(const struct trace_plan *p) {
+    double ms = p->prefill_s * 1000 * HEAD_SHARE;
+    return !p->made || ms >= FLOW_HEAD_MS ? FLOW_HEAD_MS : ms > 1 ? (long)ms : 1;
+}
+
 struct course *course_start(struct serve *s, const struct course_spec *spec, struct gen_request *gen,
                             const struct course_events *ev, void *arg, struct err *e) {
     static const struct flow_io io = {io_open, io_stream, io_cut,   io_start, io_pause, io_another,
@@ -406,6 +414,7 @@ struct course *course_start(struct serve *s, const struct course_spec *spec, str
     seats_init(c, spec);
     struct flow_plan plan = {
         .prefill = 0, .decode = c->single ? 0 : 1, .zero_stall = spec->zero_stall, .late = spec->late};
+    plan.head_ms = head_ms(&spec->plan);
     c->timer = evtimer_new(s->base, on_timer, c);
     c->flow = c->timer ? flow_new(&plan, &io, c, e) : NULL;
     if (!c->timer) err_set(e, ERR_INTERNAL, "out of memory");

@@ -44,10 +44,11 @@ struct flow {
     enum wait wait;                         // what the timer is set for
     struct buf prompt, generated;           // int32_t each
     int32_t n_prompt, cached;               // valid once begun
-    int32_t most;                           // tokens that the answer may have, as the first place has said
-    bool begun, paired;                     // the client was told; the decode place was asked
-    bool blind;                             // not all tokens are known: no other place can go on
-    bool quiet, over;                       // in flow_new; after the last order
+    long head_ms;
+    int32_t most;       // tokens that the answer may have, as the first place has said
+    bool begun, paired; // the client was told; the decode place was asked
+    bool blind;         // not all tokens are known: no other place can go on
+    bool quiet, over;   // in flow_new; after the last order
     int losses, retries, crashes, mended;
     struct err why; // of the latest failure
 };
@@ -260,7 +261,7 @@ static void do_without(struct flow *f, struct seat *s) {
 // Nobody waits for it while the speaker runs, however long it takes: its rows can be sent late, too.
 static void open_target(struct flow *f, struct seat *s) {
     f->target = s;
-    if (f->speaker->state == SEAT_HELD) set_timer(f, WAIT_HEAD, FLOW_HEAD_MS);
+    if (f->speaker->state == SEAT_HELD) set_timer(f, WAIT_HEAD, f->head_ms);
     open_seat(f, s, f->speaker->place);
 }
 
@@ -523,6 +524,7 @@ struct flow *flow_new(const struct flow_plan *p, const struct flow_io *io, void 
         return NULL;
     }
     *f = (struct flow){.io = *io, .arg = arg, .zero_stall = p->zero_stall && !p->late, .late = p->late, .quiet = true};
+    f->head_ms = p->head_ms > 0 && p->head_ms < FLOW_HEAD_MS ? p->head_ms : FLOW_HEAD_MS;
     buf_init(&f->prompt, FLOW_TOKENS * sizeof(int32_t));
     buf_init(&f->generated, FLOW_TOKENS * sizeof(int32_t));
     f->seats[0] = (struct seat){.place = p->prefill, .state = SEAT_FREE};

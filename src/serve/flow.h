@@ -9,7 +9,7 @@
 // steps: where it reads other prompts meanwhile, it stays behind by what is computed during a step and on the way, and
 // is taken to have caught up when, with the whole prompt there, that has stopped being halved. The client then waits
 // once for as long: about a step of the decode place and a round trip. A decode place may open at any time, since the
-// prefill place does not wait for it for longer than FLOW_HEAD_MS: what is computed by then is sent then; and where a
+// prefill place does not wait for it for longer than head_ms: what is computed by then is sent then; and where a
 // stream breaks while it goes on, the decode place is opened anew. One place at a time speaks to the client: each token
 // is told once and in order. A place that fails, at any moment, is dropped, and the other goes on from the tokens the
 // client has been told; a sequence starts computing only from rows that are in its cache, and computes what is missing.
@@ -39,7 +39,7 @@ enum {
     FLOW_RETRIES = 3,      // the first one at once
     FLOW_RETRY_MS = 250,   // before the second retry; twice as long before each later one
     FLOW_CRASHES = 8,      // after so many deaths of workers, no other place is asked for
-    FLOW_HEAD_MS = 30,     // the prefill place waits so long for the decode place, then begins without
+    FLOW_HEAD_MS = 30,     // the prefill place waits at most so long for the decode place, then begins without
     FLOW_FETCH = 64,       // the prefill place computes so many rows rather than fetch them
     FLOW_FETCH_MS = 2000,  // no fetched row arrives for so long: the prefill place computes the rest
     FLOW_ROWS_MS = 10000   // nobody speaks and no row arrives for so long: the place that has them all goes on instead
@@ -81,6 +81,7 @@ struct flow_plan {
     int prefill, decode; // places; the same one: no stream
     bool late;           // rows travel after the pause, not before: what others do, to compare with; zero_stall off
     bool zero_stall;     // off where a model's state travels whole, see flow_whole
+    long head_ms;        // shorter than FLOW_HEAD_MS where the prompt is soon read; 0 = FLOW_HEAD_MS
 };
 
 // Begins with opening the prefill place. NULL: out of memory, or it failed at once and nothing else can be done (then

@@ -286,6 +286,23 @@ static void test_decode_place_is_full(void **state) {
     finish(f, "drop B; ");
 }
 
+static void test_head_wait(void **state) {
+    (void)state;
+    static const struct { long plan, wait; } each[] = {{0, 30}, {-1, 30}, {1, 1}, {29, 29}, {31, 30}};
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        char wanted[128];
+        head_ms = each[i].plan;
+        struct flow *f = new_flow(A, B, true);
+        opened(f, A, 0);
+        snprintf(wanted, sizeof wanted, "open A rows of B; begin 5; timer %ld; open B 11,12,13,14,15 rows of A; ",
+                 each[i].wait);
+        expect(wanted);
+        flow_time(f);
+        expect("start A; ");
+        finish(f, "drop A; drop B; ");
+    }
+}
+
 static void test_decode_place_cannot_be_asked(void **state) {
     (void)state;
     struct flow *f = new_flow(A, B, true);
@@ -928,6 +945,7 @@ int main(void) {
         TEST(test_ends_while_pausing),
         TEST(test_decode_place_is_late),
         TEST(test_decode_place_is_full),
+        TEST(test_head_wait),
         TEST(test_decode_place_cannot_be_asked),
         TEST(test_stream_cannot_begin),
         TEST(test_decode_place_fails),

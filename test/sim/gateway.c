@@ -120,7 +120,7 @@ static int on_start(void *io, int place, const int32_t *generated, int32_t n, in
         return err_set(e, ERR_INTERNAL, "not allowed");
     if (refuse(j, place, e)) return -1;
     if (s->state == SPOT_PAUSED) j->of->tally->resumed++;
-    if (!j->started && !j->upset && world_of(j)->now > j->begun_at + FLOW_HEAD_MS * 1000)
+    if (!j->started && !j->upset && world_of(j)->now > j->begun_at + (uint64_t)j->plan.head_ms * 1000)
         world_break(world_of(j), "job %d: its first place is started late", j->index);
     j->started = true;
     if (from >= 0 && (j->told || !j->fetched)) {

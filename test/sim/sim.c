@@ -174,6 +174,7 @@ static void plan_job(struct sim *s, int index) {
     j->plan.prefill = j->plan.decode = (int)world_below(w, (uint64_t)g->c.n);
     if (world_chance(w, 75)) j->plan.decode = (int)world_below(w, (uint64_t)g->c.n);
     j->plan.zero_stall = !s->opaque && world_chance(w, 70); // a state that travels whole travels after a pause
+    j->plan.head_ms = 1 + (long)world_below(w, FLOW_HEAD_MS);
     int *copy = must_alloc(sizeof *copy);
     *copy = index;
     world_at(w, world_below(w, 300 * MS), NULL, begin, g, copy);
