@@ -35,8 +35,8 @@ check-asan: ## the same under AddressSanitizer and UBSan
 check-tsan: ## the same under ThreadSanitizer
 	@$(MAKE) --no-print-directory check PRESET=tsan
 
-check-devices: ## two kinds of device share a request: a CPU and Vulkan, in software where there is no GPU (minutes)
-	@scripts/bootstrap devices
+check-devices: ## two kinds of device move whole sequences: a CPU and Vulkan, in software where there is no GPU (minutes)
+	@scripts/bootstrap check
 	@$(MAKE) --no-print-directory configure
 	@cmake --build $(BUILD)
 	@ctest --test-dir $(BUILD) --output-on-failure -C full -L devices --no-tests=error
