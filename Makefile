@@ -7,7 +7,7 @@ DOC     ?=
 MODEL   ?=
 PREFIX  ?= /usr/local
 .DEFAULT_GOAL := build
-.PHONY: help build demo check check-asan check-tsan check-devices sim fuzz oracle soak bench-serve bench-handoff bench-plan bench-policy bench-emulate install clean configure
+.PHONY: help build demo check check-asan check-tsan check-devices sim fuzz oracle soak bench-serve bench-handoff bench-link bench-plan bench-policy bench-emulate install clean configure
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ soak: build ## 10,000 requests: the daemon's memory must not grow
 bench-handoff: build ## what a hand-over between two nodes costs and hides (root: shaped links)
 	@cmake --build $(BUILD)
 	@tools/bench/handoff.py $(BUILD) $(ARGS)
+
+bench-link: build ## how fast KV rows can go between two nodes, beside plain TCP (root: shaped links)
+	@tools/bench/link.py $(BUILD) $(ARGS)
 
 bench-serve: build ## throughput and latency against llama-server
 	@cmake --build $(BUILD)
