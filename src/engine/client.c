@@ -202,6 +202,10 @@ static int on_tokens(struct engine *w, const json_t *msg, struct err *e) {
 
 static int on_stats(struct engine *w, const json_t *msg, struct err *e) { return stats_decode(msg, &w->stats, e); }
 
+static int on_kept(struct engine *w, const json_t *msg, struct err *e) {
+    return kept_decode(json_object_get(msg, "d"), &w->kept, e);
+}
+
 static int on_message(void *arg, const json_t *msg, struct err *e) {
     static const struct {
         const char *type;
@@ -211,6 +215,7 @@ static int on_message(void *arg, const json_t *msg, struct err *e) {
                     {"begin", NULL, on_begin},
                     {"end", NULL, on_end},
                     {"stats", on_stats, NULL},
+                    {"kept", on_kept, NULL},
                     {"error", NULL, on_error},
                     {"progress", on_progress, NULL},
                     {"ready", on_ready, NULL},
@@ -345,6 +350,7 @@ static void process_ended(struct engine *w, int status) {
     if (w->link) link_drain(w->link);
     close_process(w);
     w->stats = (struct worker_stats){0};
+    w->kept.n = 0;
     event_del(w->kill);
     event_del(w->stall);
     event_del(w->look);
@@ -465,6 +471,8 @@ static size_t bare_requests(const struct engine *w) {
     TAILQ_FOREACH(r, &w->requests, next) n += r->bare && !r->gone;
     return n;
 }
+
+const struct kept_marks *engine_kept(const struct engine *w) { return &w->kept; }
 
 void engine_get_status(const struct engine *w, struct engine_status *out) {
     *out = (struct engine_status){.state = w->state,

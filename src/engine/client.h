@@ -14,6 +14,7 @@
 #pragma once
 
 #include "engine/arena.h"
+#include "engine/kept.h"
 #include "engine/protocol.h"
 #include <event2/event.h>
 #include <sys/types.h>
@@ -66,6 +67,7 @@ void engine_stop(struct engine *w); // NULL is fine
 
 const struct engine_options *engine_options(const struct engine *w);
 void engine_get_status(const struct engine *w, struct engine_status *out);
+const struct kept_marks *engine_kept(const struct engine *w); // what its worker keeps, as told latest; borrowed
 
 // Hands a request over (copied; the caller keeps r). While the model loads, requests wait in the handle. Fails at once
 // with ERR_BUSY where queue + parallel are taken, ERR_WORKER where the engine is given up. *id is never 0.

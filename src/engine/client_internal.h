@@ -33,6 +33,7 @@ struct engine {
     struct err why;
     struct worker_info info;
     struct worker_stats stats;
+    struct kept_marks kept;
     pid_t pid; // 0 = no process
     struct link *link;
     struct arena *arena; // shared with the process, sized only where rows can travel; NULL = none

@@ -13,6 +13,7 @@
 //                                                          {"t":"end","id":N, ...gen_result}
 //                                                          {"t":"error","id":N,"code":..,"param":..,"msg":..}
 //   when asked, and every 250 ms of work:                  {"t":"stats", ...worker_stats}
+//   after it, where that is another one now:               {"t":"kept","d":[[tokens,hash],..]}  see engine/kept.h
 //   every 500 ms, while there is anything to do:           {"t":"pulse", ...worker_pulse}
 //
 // Sequences that move (engine/client.h says what each means; blocks and slots are those of engine/arena.h):

@@ -35,7 +35,7 @@ struct gen_request {
     json_t *prompt;        // owned reference
     json_t *template_args; // owned; extra variables for the chat template, or NULL
     struct sampling sampling;
-    int64_t max_tokens; // -1 = as many as fit the context
+    int64_t max_tokens; // -1 = as many as fit the context; 0: it ends at once, and the result says what is kept of it
     size_t n_stop;
     char *stop[LIMIT_STOP_STRINGS]; // owned
     bool ignore_eos;                // benchmarks: run to max_tokens

@@ -1,13 +1,16 @@
-// The whole life of a request: http -> parse -> placement -> course (prefill here or there, KV stream, decode) -> begin
+// The whole life of a request: http -> parse -> tokens, where a choice depends on them -> placement -> course (prefill
+// here or there, KV stream, decode) -> begin
 // -> text... -> answer. It may end early: no place can go on (fail), or the client leaves (left), which stops the
 // computation at once.
 #include "serve/job.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "serve/answer.h"
 #include "serve/course.h"
 #include "serve/placement.h"
 #include "serve/planning.h"
+#include "serve/question.h"
 #include "serve/traces.h"
 
 #include <assert.h>
@@ -16,12 +19,14 @@
 
 enum { KEEP_ALIVE_SECONDS = 10, WRITE_BYTES = LIMIT_ANSWER * 7 }; // every byte may need \u00XX
 
-enum job_state { JOB_NEW, JOB_QUEUED, JOB_PREFILL, JOB_DECODE, JOB_ANSWERED, JOB_FAILED, JOB_LEFT };
+enum job_state { JOB_NEW, JOB_ASKING, JOB_QUEUED, JOB_PREFILL, JOB_DECODE, JOB_ANSWERED, JOB_FAILED, JOB_LEFT };
 
 struct job {
     struct call call;
     enum job_state state;
     char model[LIMIT_MODEL_NAME + 1];
+    struct api_request request;
+    struct question *question; // what its prompt is in tokens, before it is placed
     struct course *course;
     struct answer answer;
     struct buf out;
@@ -32,7 +37,8 @@ struct job {
 
 #define MAY(state) (1u << (state))
 static const unsigned may_follow[] = {
-    [JOB_NEW] = MAY(JOB_QUEUED) | MAY(JOB_FAILED),
+    [JOB_NEW] = MAY(JOB_ASKING) | MAY(JOB_QUEUED) | MAY(JOB_FAILED),
+    [JOB_ASKING] = MAY(JOB_QUEUED) | MAY(JOB_FAILED) | MAY(JOB_LEFT),
     [JOB_QUEUED] = MAY(JOB_PREFILL) | MAY(JOB_DECODE) | MAY(JOB_ANSWERED) | MAY(JOB_FAILED) | MAY(JOB_LEFT),
     [JOB_PREFILL] = MAY(JOB_DECODE) | MAY(JOB_ANSWERED) | MAY(JOB_FAILED) | MAY(JOB_LEFT),
     [JOB_DECODE] = MAY(JOB_ANSWERED) | MAY(JOB_FAILED) | MAY(JOB_LEFT),
@@ -52,6 +58,8 @@ static void job_free(struct job *j) {
     j->call.s->metrics.active--;
     if (j->course) traces_keep(j->call.s->traces, course_trace(j->course));
     course_free(j->course);
+    question_drop(j->question);
+    api_request_free(&j->request);
     answer_free(&j->answer);
     buf_free(&j->out);
     if (j->keep_alive) event_free(j->keep_alive);
@@ -216,24 +224,18 @@ static int start_keep_alive(struct job *j, struct err *e) {
     return j->keep_alive && !event_add(j->keep_alive, &every) ? 0 : err_set(e, ERR_INTERNAL, "out of memory");
 }
 
-static int job_start(const struct call *c, struct api_request *r, const struct course_spec *where, struct err *e) {
-    static const struct course_events events = {on_begin, on_text, on_end, on_fail};
+static struct job *job_new(const struct call *c, struct api_request *r, struct err *e) {
     struct job *j = calloc(1, sizeof *j);
-    if (!j) return err_set(e, ERR_INTERNAL, "out of memory");
+    if (!j) {
+        err_set(e, ERR_INTERNAL, "out of memory");
+        return NULL;
+    }
     *j = (struct job){.call = *c, .started_ns = clock_mono_ns(), .prompt_bytes = planning_prompt_bytes(&r->gen)};
-    snprintf(j->model, sizeof j->model, "%s", where->model);
     c->s->metrics.active++;
     buf_init(&j->out, WRITE_BYTES);
-    if (answer_init(&j->answer, r, where->model, (int64_t)(clock_wall_ns() / NS_PER_S), e) || start_keep_alive(j, e) ||
-        !(j->course = course_start(c->s, where, &r->gen, &events, j, e))) {
-        enter(j, JOB_FAILED);
-        job_free(j);
-        return -1;
-    }
-    snprintf(course_trace(j->course)->id, ID_SIZE, "%s", j->answer.id);
-    http_on_close(c->x, on_left, j);
-    enter(j, JOB_QUEUED);
-    return 0;
+    j->request = *r;
+    gen_request_init(&r->gen);
+    return j;
 }
 
 // mode prefill=NODE decode=NODE ttft_ms=X total_ms=X, as predicted.
@@ -252,24 +254,80 @@ static struct placement_wish wish_of(const struct call *c) {
                                    .handover = http_header(c->x, "x-nebulus-handover")};
 }
 
+// The prompt need not be tokenized once more.
+static void use_tokens(struct gen_request *gen, const int32_t *tokens, int32_t n) {
+    json_t *list = n && !gen->echo_prompt ? json_ints(tokens, n) : NULL;
+    if (!list) return;
+    json_decref(gen->prompt);
+    json_decref(gen->template_args);
+    gen->kind = PROMPT_TOKENS;
+    gen->prompt = list;
+    gen->template_args = NULL;
+}
+
+static int job_start(struct job *j, const struct course_spec *where, struct err *e) {
+    static const struct course_events events = {on_begin, on_text, on_end, on_fail};
+    if (answer_init(&j->answer, &j->request, where->model, (int64_t)(clock_wall_ns() / NS_PER_S), e) ||
+        start_keep_alive(j, e))
+        return -1;
+    j->course = course_start(j->call.s, where, &j->request.gen, &events, j, e);
+    if (!j->course) return -1;
+    snprintf(course_trace(j->course)->id, ID_SIZE, "%s", j->answer.id);
+    http_on_close(j->call.x, on_left, j);
+    enter(j, JOB_QUEUED);
+    tell_plan(&j->call, &where->plan);
+    return 0;
+}
+
+// May free j.
+static void job_place(struct job *j, const struct question_answer *known) {
+    struct placement_wish wish = wish_of(&j->call);
+    struct course_spec where;
+    struct err why = {.code = ERR_NONE};
+    if (known) {
+        use_tokens(&j->request.gen, known->tokens, known->n);
+        wish.tokens = known->tokens;
+        wish.n_tokens = known->n;
+        wish.kept = known->kept;
+    }
+    wish.gen = &j->request.gen;
+    if (placement_choose(j->call.s, j->request.model, &wish, j->model, &where, &why) || job_start(j, &where, &why))
+        finish_failed(j, &why);
+}
+
+static void on_answer(void *arg, const struct question_answer *known) {
+    struct job *j = arg;
+    struct question *q = j->question;
+    j->question = NULL;
+    job_place(j, known);
+    question_drop(q);
+}
+
+// Returns -1 where nothing is to be asked.
+static int job_ask(struct job *j) {
+    char model[LIMIT_MODEL_NAME + 1];
+    struct err why;
+    if (!question_matters(j->call.s, j->request.model, model)) return -1;
+    j->question = question_ask(j->call.s, model, &j->request.gen, on_answer, j, &why);
+    if (!j->question) return -1; // where it can be placed at all it can be placed without
+    enter(j, JOB_ASKING);
+    http_on_close(j->call.x, on_left, j);
+    return 0;
+}
+
 static void begin(const struct call *c, enum api_kind kind) {
     struct api_request r;
-    struct placement_wish wish = wish_of(c);
-    struct course_spec where;
-    char model[LIMIT_MODEL_NAME + 1] = "";
     struct err why = {.code = ERR_NONE};
     size_t len;
     const char *body = http_body(c->x, &len);
     int rc = api_parse(kind, body, len, &r, &why);
     if (!rc && !r.seed_given) r.gen.sampling.seed = id_seed();
-    wish.gen = &r.gen;
-    if (!rc) rc = placement_choose(c->s, r.model, &wish, model, &where, &why) || job_start(c, &r, &where, &why);
-    if (!rc) tell_plan(c, &where.plan);
-    if (rc) {
-        advise(c, model);
-        call_fail(c, &why);
-    }
+    struct job *j = rc ? NULL : job_new(c, &r, &why);
     api_request_free(&r);
+    if (!j)
+        call_fail(c, &why);
+    else if (job_ask(j))
+        job_place(j, NULL);
 }
 
 void job_chat(const struct call *c) { begin(c, API_CHAT); }

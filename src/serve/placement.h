@@ -23,6 +23,8 @@ struct placement_wish {
     const char *handover; // "zero-stall" (the default, but where a plan waits); "wait": the prefill node stops after
                           // its first token; "after": and only then do rows begin to travel
     const struct gen_request *gen; // what is to be placed; NULL: not known, nothing is planned
+    const int32_t *tokens;         // of its prompt, and how many of the first ones this node keeps
+    int32_t n_tokens, kept;        // n_tokens = 0: not known
 };
 
 // What is not wished, the planner chooses (serve/planning.h). Where it knows too little, a job stays on this node where

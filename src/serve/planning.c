@@ -115,7 +115,17 @@ static enum plan_role role_of(const char *word) {
     return !strcmp(word, "edge") ? PLAN_EDGE : PLAN_AUTO;
 }
 
-static void add_node(struct serve *s, struct planning *p, const struct planning_question *q, const char *id) {
+// hashes: of the prompt's first tokens; NULL: they are not known.
+static double cached_tokens(const struct serve *s, const struct planning_question *q, const char *id,
+                            const uint64_t *hashes) {
+    struct kept_marks marks;
+    if (!hashes) return 0;
+    if (!strcmp(id, node_self(s))) return q->kept;
+    return profiles_kept(s, id, q->model, &marks) ? kept_shared(&marks, hashes, q->n_tokens) : 0;
+}
+
+static void add_node(struct serve *s, struct planning *p, const struct planning_question *q, const char *id,
+                     const uint64_t *hashes) {
     struct profiled known;
     size_t at = p->input.n;
     if (at == PLAN_NODES || !profiles_known(s, id, q->model, &known) || !(known.error < GUESS)) return;
@@ -128,6 +138,7 @@ static void add_node(struct serve *s, struct planning *p, const struct planning_
                             .queued_tokens = known.queued_tokens,
                             .context_tokens = known.context_tokens,
                             .free_cells = known.free_cells,
+                            .cached_tokens = cached_tokens(s, q, id, hashes),
                             .no_prefill = q->prefill && strcmp(q->prefill, id) != 0,
                             .hands_over = q->decode && strcmp(q->decode, id) != 0};
     if (n->no_prefill || n->hands_over) n->forbidden = "the request names another node";
@@ -135,17 +146,18 @@ static void add_node(struct serve *s, struct planning *p, const struct planning_
 }
 
 // This node first, then those whose model is the same: as here, or else as at the first of them.
-static void add_nodes(struct serve *s, struct planning *p, const struct planning_question *q, const char *weights) {
+static void add_nodes(struct serve *s, struct planning *p, const struct planning_question *q, const char *weights,
+                      const uint64_t *hashes) {
     const struct peers *all = cluster_peers(s->cluster);
     char same[LIMIT_MODEL_NAME + 1]; // as long as what peers tell may be
     snprintf(same, sizeof same, "%s", weights);
-    if (*weights) add_node(s, p, q, node_self(s));
+    if (*weights) add_node(s, p, q, node_self(s), hashes);
     for (const struct peer *one = all ? peers_next(all, NULL) : NULL; one; one = peers_next(all, one)) {
         const json_t *told = one->up ? told_ready(cluster_models_of(s->cluster, one), q->model) : NULL;
         const char *theirs = json_string_value(json_object_get(told, "weights"));
         if (!theirs || !*theirs || (*same && strcmp(theirs, same) != 0)) continue;
         snprintf(same, sizeof same, "%s", theirs);
-        add_node(s, p, q, one->id);
+        add_node(s, p, q, one->id, hashes);
     }
 }
 
@@ -238,7 +250,10 @@ struct planning *planning_new(struct serve *s, const struct planning_question *q
     }
     p->input = (struct plan_input){.nodes = p->nodes, .links = p->links, .prompt = q->prompt, .generate = q->generate};
     const struct worker_info *here = info_here(s, q->model, &status);
-    add_nodes(s, p, q, here ? here->weights : "");
+    uint64_t *hashes = q->n_tokens > 0 ? malloc((size_t)q->n_tokens * sizeof *hashes) : NULL;
+    if (hashes) kept_hashes(q->tokens, q->n_tokens, hashes);
+    add_nodes(s, p, q, here ? here->weights : "", hashes);
+    free(hashes);
     if (!p->input.n) {
         free(p);
         err_set(e, ERR_NOT_FOUND, "no node that has '%s' ready has been measured with it: see `nebulus nodes`",
@@ -301,7 +316,10 @@ int planning_place(struct serve *s, const struct placement_wish *wish, struct co
         .prefill = wish->prefill ? out->prefill : NULL,
         .decode = wish->decode ? out->decode : NULL,
         .prompt = planning_prompt_tokens(s, out->model, wish->gen),
-        .generate = planning_answer_tokens(s, out->model, wish->gen->max_tokens, wish->gen->ignore_eos)};
+        .generate = planning_answer_tokens(s, out->model, wish->gen->max_tokens, wish->gen->ignore_eos),
+        .tokens = wish->tokens,
+        .n_tokens = wish->n_tokens,
+        .kept = wish->kept};
     struct planning *p = planning_new(s, &q, &why);
     int rc = p && is_planned(p, usual) ? choose(s, p, &q, out, e) : 0;
     if (!wish->handover && out->plan.waits) out->zero_stall = false;

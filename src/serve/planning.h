@@ -10,7 +10,9 @@
 //   token of this model's latest prompts (4 before the first one).
 // - An answer is expected to have max_tokens; where the model's answers that ended by themselves were shorter on
 //   average, that many (256 where neither is known).
-// - What caches hold of the prompt is not known beforehand: 0.
+// - Of a prompt whose tokens are known (serve/question.h) it is known how many this node keeps of an earlier request,
+// and
+//   how many others do at least, by the marks that they tell (engine/kept.h).
 #pragma once
 
 #include "engine/request.h"
@@ -34,6 +36,8 @@ struct planning_question {
     const char *wire;             // "f16", "q8_0"; "" = as the settings say
     const char *prefill, *decode; // ids that are given; NULL where the planner chooses
     double prompt, generate;      // tokens
+    const int32_t *tokens;        // of the prompt, and how many of the first ones this node keeps
+    int32_t n_tokens, kept;       // n_tokens = 0: not known, and taken for new everywhere
 };
 
 // What would be planned for: NULL where nothing can be, as no node with the model has a measured profile (e:

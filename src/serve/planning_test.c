@@ -21,6 +21,7 @@ static struct {
     struct profiled known;
     bool measured;
     double bytes_s;
+    struct kept_marks kept;
 } world[NODES];
 static struct serve s;
 static struct kv_shape shape;
@@ -92,6 +93,12 @@ bool profiles_known(const struct serve *serve, const char *id, const char *model
     (void)serve;
     *out = world[at(id)].known;
     return world[at(id)].measured && !strcmp(model, "m");
+}
+
+bool profiles_kept(const struct serve *serve, const char *id, const char *model, struct kept_marks *out) {
+    (void)serve, (void)model;
+    *out = world[at(id)].kept;
+    return true;
 }
 
 double profiles_rows_s(const struct serve *serve, const char *id, const char *model) {
@@ -250,6 +257,29 @@ static void test_two_wishes_are_predicted(void **state) {
     assert_false(spec.plan.made);
 }
 
+// What this node keeps is told exactly, what others keep, by marks; a longer conversation is worth more than a faster
+// node.
+static void test_what_is_kept_counts(void **state) {
+    int32_t tokens[1000];
+    uint64_t hashes[1000];
+    (void)state;
+    for (int32_t i = 0; i < 1000; i++) tokens[i] = i;
+    kept_hashes(tokens, 1000, hashes);
+    kept_add(&world[2].kept, hashes, 900);
+    struct planning_question q = {.model = "m", .wire = "", .prompt = 1000, .generate = 50, .tokens = tokens};
+    struct planning *p = planning_new(&s, &q, &why);
+    assert_non_null(p);
+    for (size_t i = 0; i < NODES; i++) assert_true(p->nodes[i].cached_tokens == 0); // as the tokens are not known
+    free(p);
+    q.n_tokens = 1000;
+    q.kept = 77;
+    p = planning_new(&s, &q, &why);
+    assert_non_null(p);
+    const double cached[NODES] = {77, 0, 900};
+    for (size_t i = 0; i < NODES; i++) assert_true(p->nodes[i].cached_tokens == cached[i]);
+    free(p);
+}
+
 static void test_states_that_travel_whole_stay(void **state) {
     (void)state;
     shape.form = KV_OPAQUE;
@@ -350,6 +380,7 @@ int main(void) {
                                        TEST(test_where_nothing_is_known_nothing_is_planned),
                                        TEST(test_one_wish_leaves_the_other),
                                        TEST(test_two_wishes_are_predicted),
+                                       TEST(test_what_is_kept_counts),
                                        TEST(test_states_that_travel_whole_stay),
                                        TEST(test_no_room_waits_where_it_would),
                                        TEST(test_roles_count),

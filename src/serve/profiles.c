@@ -110,6 +110,16 @@ static bool known_there(const struct serve *s, const char *node_id, const char *
     return told && !profiles_take(json_object_get(told, "profile"), out, &why);
 }
 
+bool profiles_kept(const struct serve *s, const char *node_id, const char *model, struct kept_marks *out) {
+    const struct model *here = node_is_self(s, node_id) && s->models ? models_find(s->models, model) : NULL;
+    const struct peer *peer = here ? NULL : cluster_find(s->cluster, node_id);
+    const json_t *told = peer ? told_ready(cluster_models_of(s->cluster, peer), model) : NULL;
+    struct err why;
+    if (here) *out = *engine_kept(here->engine);
+    if (here) return true;
+    return told && !kept_decode(json_object_get(json_object_get(told, "profile"), "kept"), out, &why);
+}
+
 bool profiles_known(const struct serve *s, const char *node_id, const char *model, struct profiled *out) {
     if (!node_is_self(s, node_id)) return known_there(s, node_id, model, out);
     return s->models && known_here(s, models_find(s->models, model), out);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/paths.h"
+#include "engine/kept.h"
 #include "engine/request.h"
 #include "plan/fit.h"
 #include "serve/call.h"
@@ -33,6 +34,9 @@ void profiles_free(struct profiles *p); // after the models, whose ends it hears
 // where the model is not ready there, or that node has told nothing (or nothing sound) about it. O(models); the first
 // time that a model is asked for reads its file.
 bool profiles_known(const struct serve *s, const char *node_id, const char *model, struct profiled *out) MUST_USE;
+
+// What that node keeps of earlier requests to the model; false: it has told nothing, or nothing sound.
+bool profiles_kept(const struct serve *s, const char *node_id, const char *model, struct kept_marks *out);
 
 // p may be NULL in both. A request comes: measuring stops at once, to go on later.
 void profiles_yield(struct profiles *p);

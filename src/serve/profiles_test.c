@@ -68,6 +68,8 @@ static void test_other_nodes(void **state) {
         "{\"c\":[1,1,1,1,1],\"free\":-5}",
         "{\"c\":[1,1,1,1,1],\"emulated\":7}",
         "{\"c\":\"fast\"}",
+        "{\"c\":[1,1,1,1,1],\"kept\":7}",
+        "{\"c\":[1,1,1,1,1],\"kept\":[[0,5]]}",
     };
     struct err e = {.code = ERR_NONE};
     struct profiled p;

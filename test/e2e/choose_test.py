@@ -12,7 +12,7 @@ import sys
 import time
 
 from harness import check, end_process, run_tests, wait_until
-from pair import MODELS, NEBULUS, check_moved, some_nodes
+from pair import MODELS, NEBULUS, RECALL, check_moved, passage, some_nodes
 
 READS, WRITES = "dgx-spark:1@llama-3.1-8b", "m3-ultra:1@llama-3.1-8b"
 TINY = os.path.join(MODELS, "random_f32.gguf")
@@ -97,5 +97,43 @@ def test_long_prompts_go_over_the_pair_and_short_ones_stay():
         check_told(complete(edge, LONG), "local", "edge", "edge")
 
 
+TWINS = "m3-ultra:1@llama-3.1-8b"
+
+
+def say(node, messages, **headers):
+    body = {"model": "recall", "messages": messages, "max_tokens": 24, "ignore_eos": True, "temperature": 0}
+    answer = node.request("POST", "/v1/chat/completions", body, headers)
+    check(answer.status == 200, answer.body)
+    return answer.json
+
+
+def kept_at(node, name, least):
+    """Whether a gateway knows that a node keeps a sequence of so many tokens."""
+    return any(p["node"] == name and p["kept_tokens"] >= least for p in node.get("/nebulus/v1/profile").json["profiles"])
+
+
+def test_a_conversation_goes_on_where_it_is_kept():
+    """Two equal nodes: a conversation's next turn goes to the one that keeps it, the gateway's own or the other one."""
+    with some_nodes(RECALL, RECALL, emulate=TWINS, plan="on", keep=400) as (prime, edge):
+        question = {"role": "user", "content": passage(900)}
+        wait_until("the link is known", lambda: any(n.get("link") for n in prime.get("/nebulus/v1/nodes").json["nodes"]))
+        for node, other in (("edge", "prime"), ("prime", "edge")):
+            said = [{**question, "content": node + question["content"]}]
+            first = say(prime, said, **{"x-nebulus-prefill": node, "x-nebulus-decode": node})
+            wait_until(f"it is known that {node} keeps it", lambda n=node: kept_at(prime, n, 900))
+            said += [first["choices"][0]["message"], {"role": "user", "content": "And then?"}]
+            second = say(prime, said)
+            plan = second["nebulus"]["plan"]
+            check(plan["prefill"] == plan["decode"] == node, f"{plan}")
+            known = int(re.search(rf"{node} has (\d+) tokens already", plan["reason"])[1])
+            cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
+            check(known == cached if node == "prime" else 900 <= known <= cached, f"{known} {cached} {plan}")
+            check(cached >= 900 and second["usage"]["prompt_tokens"] == plan["predicted"]["prompt_tokens"], f"{second['usage']}")
+            check(f"{other} has" not in plan["reason"], f"{plan}")
+        # told in the prompt's own words, too
+        check(prime.ask(said[0]["content"], max_tokens=2).read().error is None, "a completion")
+
+
 if __name__ == "__main__":
-    run_tests([test_long_prompts_go_over_the_pair_and_short_ones_stay], sys.argv[3:])
+    run_tests([test_long_prompts_go_over_the_pair_and_short_ones_stay, test_a_conversation_goes_on_where_it_is_kept],
+              sys.argv[3:])

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -72,14 +73,14 @@ class Node:
 
     def __init__(self, program, home, name, core, space, address, port, model, *settings):
         os.makedirs(home, mode=0o700)
-        self.name, self.program, self.space = name, program, space
+        self.name, self.program, self.space, self.cluster = name, program, space, f"{address}:{port}"
         self.env = {**{k: v for k, v in os.environ.items() if not k.startswith("NEBULUS_")}, "NEBULUS_HOME": home}
         self.at = ["ip", "netns", "exec", space] if space else []
         read, write = os.pipe()
         with open(os.path.join(home, "log"), "wb") as log:
             started.append(subprocess.Popen(
                 [*self.at, "taskset", "-c", str(core), program, "serve", "--name", name, "--api", "127.0.0.1:0", "--cluster",
-                 f"{address}:{port}", "--model", model, "--threads", "1", "--ctx", "10240", "--kv-cells", "12288",
+                 self.cluster, "--model", model, "--threads", "1", "--ctx", "10240", "--kv-cells", "12288",
                  "--keep", "0", "--profile", "off", *settings, "--ready-fd", str(write)],
                 pass_fds=[write], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
         os.close(write)
@@ -104,10 +105,10 @@ def wait_until(what, is_so, seconds=60):
     raise SystemExit(f"in vain: {what}")
 
 
-def post(port, path, body):
+def get(port, path, method="GET", body=None):
     """What the API answers, as JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+    connection.request(method, path, body, {"content-type": "application/json"})
     response = connection.getresponse()
     answer = json.loads(response.read())
     connection.close()
@@ -116,9 +117,13 @@ def post(port, path, body):
     return answer
 
 
-def pair(a, b, address, model):
+def post(port, path, body):
+    return get(port, path, "POST", json.dumps(body))
+
+
+def pair(a, b, model):
     a.cli("cluster", "init", "bench", "--no-passphrase")
-    invite = subprocess.Popen([*a.at, a.program, "invite", "--address", f"{address}:7421"], env=a.env, text=True,
+    invite = subprocess.Popen([*a.at, a.program, "invite", "--address", a.cluster], env=a.env, text=True,
                               stdout=subprocess.PIPE)
     b.cli("join", "-", input=invite.stdout.readline())
     invite.wait()
@@ -223,7 +228,34 @@ def two_nodes(program, model, rate, *settings):
         nodes = [Node(program, f"{home}/{name}", name, i % os.cpu_count(), spaces[i], addresses[i], 7421, model, *settings[i])
                  for i, name in enumerate(("prime", "edge"))]
         enter(spaces[0])
-        pair(*nodes, addresses[0], os.path.basename(model).removesuffix(".gguf"))
+        pair(*nodes, name_of(model))
+        yield nodes
+    finally:
+        clean_up()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def name_of(model):
+    return os.path.basename(model).removesuffix(".gguf")
+
+
+def free_ports(n):
+    """Ports of 127.0.0.1 that nobody has."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextlib.contextmanager
+def loopback_nodes(program, model, *settings):
+    """The same pair without root: on loopback, as fast as it is; settings: flags of both."""
+    home = tempfile.mkdtemp(prefix="nebulus-bench-")
+    try:
+        nodes = [Node(program, f"{home}/{name}", name, i % os.cpu_count(), None, "127.0.0.1", port, model, *settings)
+                 for i, (name, port) in enumerate(zip(("prime", "edge"), free_ports(2)))]
+        pair(*nodes, name_of(model))
         yield nodes
     finally:
         clean_up()

@@ -3,9 +3,18 @@
 #include "engine/worker/compute_internal.h"
 
 // ---------------------------------------------------------------- what is kept makes room
+struct keeper *kept_begin(struct compute *c) {
+    pthread_mutex_lock(&c->queue->lock);
+    c->kept_changed = true;
+    return &c->queue->kept;
+}
+
+void kept_end(struct compute *c) { pthread_mutex_unlock(&c->queue->lock); }
+
 bool kept_evict(struct compute *c) {
-    if (!c->kept.n) return false;
-    int32_t slot = keeper_take(&c->kept, 0);
+    if (!c->queue->kept.n) return false;
+    int32_t slot = keeper_take(kept_begin(c), 0);
+    kept_end(c);
     llama_memory_seq_rm(c->memory, slot, -1, -1);
     c->slots[c->n_slots++] = slot;
     return true;
@@ -14,7 +23,7 @@ bool kept_evict(struct compute *c) {
 void kept_make_room(struct compute *c) {
     const struct lane *lanes[LIMIT_PARALLEL];
     int64_t needed = batch_cells(lanes, compute_lanes(c->queue, lanes));
-    while (c->kept.n && needed + keeper_cells(&c->kept) > c->stats.cells_total) kept_evict(c);
+    while (c->queue->kept.n && needed + keeper_cells(&c->queue->kept) > c->stats.cells_total) kept_evict(c);
 }
 
 void kept_forget(struct compute *c) {
@@ -50,7 +59,8 @@ static void copy(struct compute *c, struct sequence *s, int32_t slot, int32_t ro
 }
 
 static void take_over(struct compute *c, struct sequence *s, int32_t i, int32_t rows) {
-    s->slot = keeper_take(&c->kept, i);
+    s->slot = keeper_take(kept_begin(c), i);
+    kept_end(c);
     llama_memory_seq_rm(c->memory, s->slot, rows, -1);
     s->lane.past = rows;
 }
@@ -58,14 +68,15 @@ static void take_over(struct compute *c, struct sequence *s, int32_t i, int32_t 
 // The last token is always computed: its logits are wanted.
 static void settle(struct compute *c, struct sequence *s) {
     int32_t shared = 0, copied = 0, most = s->lane.len - 1;
-    int32_t best = c->keeps ? keeper_best(&c->kept, s->tokens, s->lane.len, &shared) : -1;
+    int32_t best = c->keeps ? keeper_best(&c->queue->kept, s->tokens, s->lane.len, &shared) : -1;
     const struct sequence *other = c->keeps ? best_running(c, s, &copied) : NULL;
-    bool loses = best >= 0 && c->kept.list[best].n - shared > KEEP_LOSS && c->n_slots + c->kept.n > 1;
-    if (other && copied > shared && c->n_slots + c->kept.n > 0) {
+    bool loses = best >= 0 && c->queue->kept.list[best].n - shared > KEEP_LOSS && c->n_slots + c->queue->kept.n > 1;
+    if (other && copied > shared && c->n_slots + c->queue->kept.n > 0) {
         copy(c, s, other->slot, copied < most ? copied : most);
     } else if (loses) {
-        keeper_touch(&c->kept, best); // so that it is not the one that gives its slot
-        copy(c, s, c->kept.list[c->kept.n - 1].slot, shared < most ? shared : most);
+        keeper_touch(kept_begin(c), best); // so that it is not the one that gives its slot
+        kept_end(c);
+        copy(c, s, c->queue->kept.list[c->queue->kept.n - 1].slot, shared < most ? shared : most);
     } else if (best >= 0) {
         take_over(c, s, best, shared < most ? shared : most);
     } else {
@@ -78,7 +89,7 @@ static bool fits(const struct sequence *s, void *arg) {
     const struct compute *c = arg;
     const struct lane *lanes[LIMIT_PARALLEL];
     int32_t n = compute_lanes(c->queue, lanes);
-    bool slot = c->n_slots > 0 || c->kept.n > 0;
+    bool slot = c->n_slots > 0 || c->queue->kept.n > 0;
     return slot && batch_admits(c->stats.cells_total, batch_cells(lanes, n), n, s->lane.len);
 }
 

@@ -1,10 +1,27 @@
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/kept.h"
 #include "engine/worker/compute_internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const uint64_t REPORT_NS = 250 * NS_PER_MS;
+
+// The latest sequences first; those that hashes cannot be made of for lack of memory are not told.
+static json_t *kept_message(const struct compute *c) {
+    const struct keeper *kept = &c->queue->kept;
+    struct kept_marks marks = {.n = 0};
+    for (int32_t i = kept->n - 1; i >= 0 && marks.n < KEPT_MARKS; i--) {
+        const struct kept *one = &kept->list[i];
+        uint64_t *hashes = malloc((size_t)one->n * sizeof *hashes);
+        if (!hashes) continue;
+        kept_hashes(one->tokens, one->n, hashes);
+        kept_add(&marks, hashes, one->n);
+        free(hashes);
+    }
+    return json_pack("{s:s, s:o}", "t", "kept", "d", kept_encode(&marks));
+}
 
 static void report(struct compute *c) {
     struct queue *q = c->queue;
@@ -14,9 +31,11 @@ static void report(struct compute *c) {
     c->stats.running = q->n_running;
     c->stats.cells_used = 0;
     for (int32_t i = 0; i < q->n_running; i++) c->stats.cells_used += q->running[i]->lane.past;
-    c->stats.cells_kept = keeper_cells(&c->kept);
+    c->stats.cells_kept = keeper_cells(&c->queue->kept);
     c->reported = clock_mono_ns();
     channel_send(c->channel, stats_encode(&c->stats));
+    if (c->kept_changed) channel_send(c->channel, kept_message(c));
+    c->kept_changed = false;
 }
 
 // ---------------------------------------------------------------- sequences come and go
@@ -297,7 +316,6 @@ int compute_run(struct model *m, struct queue *q, struct channel *channel, struc
     m->tap.written = NULL;
     llama_batch_free(c.batch);
     candidates_free(&c.candidates);
-    keeper_close(&c.kept);
     exporter_close(&c.exporter);
     buf_free(&c.piece);
     buf_free(&c.text);

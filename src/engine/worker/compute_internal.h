@@ -5,7 +5,6 @@
 #include "engine/worker/compute.h"
 #include "engine/worker/emulate.h"
 #include "engine/worker/import.h"
-#include "engine/worker/keep.h"
 
 struct compute {
     struct model *model;
@@ -20,10 +19,10 @@ struct compute {
     struct llama_batch batch;
     struct candidates candidates;
     struct pace pace;
-    bool apart;  // sequences that generate and prompts are computed in two passes, see passes_apart
-    bool barred; // nothing is admitted until a sequence has ended: the cache was fuller than its cells say
-    bool keeps;  // sequences that end are kept
-    struct keeper kept;
+    bool apart;            // sequences that generate and prompts are computed in two passes, see passes_apart
+    bool barred;           // nothing is admitted until a sequence has ended: the cache was fuller than its cells say
+    bool keeps;            // sequences that end are kept
+    bool kept_changed;     // since it was told
     int64_t keep_most;     // cells
     bool emulates, warned; // passes take as long as those of another machine; that they cannot has been said
     struct emulate emulate;
@@ -46,6 +45,9 @@ int32_t compute_lanes(const struct queue *q, const struct lane **lanes); // room
 
 // ---- admit.c
 void compute_admit(struct compute *c);
+// What is kept is changed between these two only: the control thread looks at it, too.
+struct keeper *kept_begin(struct compute *c);
+void kept_end(struct compute *c);
 bool kept_evict(struct compute *c);     // the one used longest ago; false: there is none
 void kept_make_room(struct compute *c); // evicts until what runs fits into the cache beside what is kept
 void kept_forget(struct compute *c);    // evicts all

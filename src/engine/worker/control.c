@@ -65,8 +65,10 @@ static void on_request(struct control *c, const json_t *msg) {
         say(c, begin);
     if (s->most > s->prompt)
         queue_add(c->queue, s);
-    else
+    else {
+        s->cached = queue_kept(c->queue, s->tokens, s->prompt); // whoever asks for no token, asks for that
         end_early(c, s, FINISH_LENGTH);
+    }
 out:
     if (!s && id) say(c, error_encode(id, &e));
     if (!s && !id) log_error("the daemon sent a request without a number: %s", e.msg);

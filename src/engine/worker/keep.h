@@ -1,5 +1,5 @@
 // Sequences that have ended and whose rows are still in the KV cache, for the next turn of a conversation: which there
-// are, which begins as a new one does, and which goes first. Pure, no llama.h. Compute thread only.
+// are, which begins as a new one does, and which goes first. Pure, no llama.h. Changed by the compute thread only.
 //
 // What is computed from kept rows is what would be computed without them, up to rounding: the tokens that are left
 // stand in other batches than a whole prompt's would, and libllama's sums are not the same to the bit in each. A model

@@ -50,14 +50,15 @@ static void keep(struct compute *c, struct sequence *s) {
         return;
     }
     llama_memory_seq_rm(c->memory, s->slot, rows, -1);
-    int32_t idle = keeper_add(&c->kept, s->slot, s->tokens, rows);
+    int32_t idle = keeper_add(kept_begin(c), s->slot, s->tokens, rows);
+    kept_end(c);
     s->tokens = NULL;
     s->slot = -1;
     if (idle >= 0) {
         llama_memory_seq_rm(c->memory, idle, -1, -1);
         c->slots[c->n_slots++] = idle;
     }
-    while (c->kept.n > 1 && keeper_cells(&c->kept) > c->keep_most) kept_evict(c);
+    while (c->queue->kept.n > 1 && keeper_cells(&c->queue->kept) > c->keep_most) kept_evict(c);
     c->again = true;
 }
 

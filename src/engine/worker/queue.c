@@ -14,6 +14,7 @@ void queue_close(struct queue *q) {
         sequence_free(s);
     }
     for (int32_t i = 0; i < q->n_running; i++) sequence_free(q->running[i]);
+    keeper_close(&q->kept);
     pthread_mutex_destroy(&q->lock);
     pthread_cond_destroy(&q->changed);
 }
@@ -114,6 +115,14 @@ void queue_wake(struct queue *q) {
     pthread_mutex_lock(&q->lock);
     tell(q);
     pthread_mutex_unlock(&q->lock);
+}
+
+int32_t queue_kept(struct queue *q, const int32_t *tokens, int32_t n) {
+    int32_t shared;
+    pthread_mutex_lock(&q->lock);
+    keeper_best(&q->kept, tokens, n, &shared);
+    pthread_mutex_unlock(&q->lock);
+    return shared;
 }
 
 void queue_ask_report(struct queue *q) {

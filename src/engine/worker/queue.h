@@ -3,6 +3,7 @@
 // compute thread's; the control thread touches nothing of it but `cancelled`.
 #pragma once
 
+#include "engine/worker/keep.h"
 #include "engine/worker/sequence.h"
 #include <pthread.h>
 
@@ -12,6 +13,7 @@ struct queue {
     struct sequence *waiting; // in the order of lane_before
     int32_t n_waiting, n_running;
     struct sequence *running[LIMIT_PARALLEL]; // written by the compute thread only, under the lock; it may read without
+    struct keeper kept;                       // of those that have ended; likewise
     uint64_t serial;
     double prompt_ns; // the compute thread's latest measure of a prompt token
     struct wishes {
@@ -33,6 +35,8 @@ struct sequence *queue_cancel(struct queue *q, uint64_t id);
 // than LIMIT_KV_ORDERS, or memory is short, the sequence is marked.
 void queue_order(struct queue *q, uint64_t id, struct order *o);
 void queue_wake(struct queue *q); // blocks have come back
+// How many of a prompt's first tokens are kept.
+int32_t queue_kept(struct queue *q, const int32_t *tokens, int32_t n);
 void queue_ask_report(struct queue *q);
 void queue_ask_forget(struct queue *q);
 void queue_stop(struct queue *q); // the daemon is gone
