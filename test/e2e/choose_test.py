@@ -127,7 +127,7 @@ def test_a_conversation_goes_on_where_it_is_kept():
             check(plan["prefill"] == plan["decode"] == node, f"{plan}")
             known = int(re.search(rf"{node} has (\d+) tokens already", plan["reason"])[1])
             cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
-            check(known == cached if node == "prime" else 900 <= known <= cached, f"{known} {cached} {plan}")
+            check(known == cached if node == "prime" else 890 <= known <= cached, f"{known} {cached} {plan}")
             check(cached >= 900 and second["usage"]["prompt_tokens"] == plan["predicted"]["prompt_tokens"], f"{second['usage']}")
             check(f"{other} has" not in plan["reason"], f"{plan}")
         # told in the prompt's own words, too

@@ -1,5 +1,7 @@
 // A whole worker, in a child process, with a tiny model: what the daemon sends and what it gets.
+#include "base/json.h"
 #include "base/log.h"
+#include "engine/kept.h"
 #include "engine/worker/channel.h"
 #include "engine/worker/worker.h"
 
@@ -162,6 +164,7 @@ struct talk {
     struct answer answers[MOST];
     struct worker_info info;
     struct worker_stats stats;
+    struct kept_marks kept;
     int reports, pulses;
     struct worker_pulse pulse;
     struct err why; // of "failed"
@@ -268,6 +271,8 @@ static void on_message(struct talk *t, const json_t *msg) {
     } else if (!strcmp(type, "pulse")) {
         assert_int_equal(pulse_decode(msg, &t->pulse, &e), 0);
         t->pulses++;
+    } else if (!strcmp(type, "kept")) {
+        assert_int_equal(kept_decode(json_object_get(msg, "d"), &t->kept, &e), 0);
     } else if (strcmp(type, "paused")) {
         assert_string_equal(type, "stats");
         assert_int_equal(stats_decode(msg, &t->stats, &e), 0);
@@ -594,6 +599,28 @@ static void ask_kept(struct talk *t, int id, int n) {
     ask_tokens(t, id, n, &s, 10, NULL);
 }
 
+// What a prompt would find, without computing anything.
+static int64_t kept_of(struct talk *t, int id, int n) {
+    struct sampling s = sampling_of(id);
+    ask_tokens(t, id, n, &s, 0, NULL);
+    wait_for_ends(t, id, 1);
+    assert_int_equal(t->answers[id].completion, 0);
+    return t->answers[id].cached;
+}
+
+// The same as anybody can tell from the marks.
+static int32_t marked_of(const struct talk *t, int id, int n) {
+    int32_t *tokens, count;
+    uint64_t hashes[512];
+    struct err e;
+    json_t *o = json_pack("{s:o}", "p", prompt_of(id % 8, n));
+    assert_int_equal(json_get_ints(o, "p", 0, INT32_MAX, 512, &tokens, &count, &e), 0);
+    kept_hashes(tokens, count, hashes);
+    free(tokens);
+    json_decref(o);
+    return kept_shared(&t->kept, hashes, count);
+}
+
 static int64_t cached_of(struct talk *t, int id, int n) {
     ask_kept(t, id, n);
     wait_for_ends(t, id, 1);
@@ -634,9 +661,17 @@ static void test_kept(void **state) {
     ask_stats(&t);
     assert_int_equal(t.stats.cells_used, 0);
     assert_true(t.stats.cells_kept >= 600);
+    assert_int_equal(kept_of(&t, 49, 305), 300); // exactly: another answer was drawn
+    assert_int_equal(kept_of(&t, 57, 250), 250);
+    assert_int_equal(kept_of(&t, 3, 250), 0);
+    ask_stats(&t); // what is told after the first ones comes before these
+    assert_int_equal(marked_of(&t, 1, 305), 256);
+    assert_int_equal(marked_of(&t, 3, 250), 0);
     assert_int_equal(channel_send(&t.channel, json_pack("{s:s}", "t", "forget")), 0);
     do ask_stats(&t); // the first answer may be that to an earlier question
     while (t.stats.cells_kept);
+    ask_stats(&t);
+    assert_int_equal(t.kept.n, 0);
     assert_int_equal(cached_of(&t, 18, 300), 0);
     assert_int_equal(stop(&t), 0);
     assert_int_equal(stop(&fresh), 0);
