@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PAUSE_MS = 500, FAILURES = 3, STEPS_MOST = 8 };
+enum { PAUSE_MS = 500, FAILURES = 3, STEPS_MOST = 8, SAMPLES_LEAST = 2 };
+static const double PATIENCE_S = 20; // of computing
 static const struct timeval at_once = {0}, later = {.tv_usec = PAUSE_MS * 1000};
 static const int32_t lengths[] = {16, 64, 256, 64, 1024, 256, 2048}; // prompt tokens; the first only warms up
 enum { LENGTHS = sizeof lengths / sizeof *lengths };
@@ -98,6 +99,12 @@ static int32_t answer_tokens(const struct entry *one, int32_t prompt) {
     return 1 + (int32_t)fmax(1, fmin(STEPS_MOST, left / 4 / write));
 }
 
+// Too few samples to count as measured (fit_error); on a machine that is too slow for more, the shortest requests make
+// up for it.
+static bool is_hardly_known(const struct entry *one) {
+    return one->step <= LENGTHS && one->fresh.prefill.counted < SAMPLES_LEAST && one->spent_s < PATIENCE_S;
+}
+
 static json_t *random_tokens(int32_t n, int32_t vocab) {
     static uint64_t state;
     json_t *list = json_array();
@@ -132,11 +139,16 @@ static void submit(struct profiles *p, struct entry *one, const struct model *m,
 static void measure(struct profiles *p, struct entry *one, const struct model *m, const struct worker_info *info) {
     int32_t most = (info->ctx < info->kv_cells ? info->ctx : info->kv_cells) / 2;
     while (one->step < LENGTHS && lengths[one->step] > most) one->step++;
-    int32_t answer = one->step < LENGTHS ? answer_tokens(one, lengths[one->step]) : 0;
+    int32_t length = one->step < LENGTHS ? lengths[one->step] : lengths[0];
+    int32_t answer = one->step < LENGTHS ? answer_tokens(one, length) : 0;
+    if (!answer && is_hardly_known(one)) { // a slow machine
+        length = lengths[0];
+        answer = 2;
+    }
     if (info->vocab < 1 || most < lengths[0])
         give_up(one, "its context is too short");
     else if (answer)
-        submit(p, one, m, info, lengths[one->step], answer);
+        submit(p, one, m, info, length, answer);
     else
         finish(p, one);
     if (!p->id) wake(p, &at_once); // the next model
