@@ -81,6 +81,8 @@
 #define LIMIT_PAIR_GUESTS_EACH    4u           // those of one address
 #define LIMIT_PAIR_MESSAGE        (16u << 10)  // one message of an unknown machine, bytes
 #define LIMIT_PAIR_SECONDS        15u          // time for the next message while pairing
+#define LIMIT_JOIN_FOUND          32u          // discovered addresses at which an inviter is looked for
+#define LIMIT_JOIN_SEARCH_MS      5000u        // time to discover one, where none of a token's addresses is it
 #define LIMIT_PAIR_SIGN_SECONDS   180u         // time for the admin's command line to sign
 #define LIMIT_ROSTER_MESSAGE      (2u << 20)   // a message with a roster document, bytes
 #define LIMIT_STATIC_PEERS        32u          // addresses in the setting peers

@@ -36,7 +36,8 @@ static struct world {
         struct world *w;
         int number;
         struct mdns *mdns;
-        bool deaf; // killed, or unplugged
+        bool deaf;          // killed, or unplugged
+        uint64_t behind_ns; // its clock stood still for so long
     } nodes[NODES];
     struct flying flying[FLYING];
     size_t n_flying;
@@ -100,12 +101,14 @@ static struct mdns_from from_node(int number, unsigned family) {
     return from;
 }
 
+static uint64_t clock_of(const struct node *n) { return world.now_ns - n->behind_ns; }
+
 static void deliver(const struct flying *f) {
     const struct mdns_from from = from_node(f->from, f->family);
     for (int i = 0; i < NODES; i++) {
         struct node *node = &world.nodes[i];
         bool lost = i != f->from && on_random(NULL) % 100 < world.lost_percent;
-        if (node->mdns && !node->deaf && !lost) mdns_receive(node->mdns, LINK, &from, f->data, f->n, world.now_ns);
+        if (node->mdns && !node->deaf && !lost) mdns_receive(node->mdns, LINK, &from, f->data, f->n, clock_of(node));
     }
 }
 
@@ -116,7 +119,9 @@ static void pass_ms(uint64_t ms) {
         uint64_t next = end;
         for (int i = 0; i < NODES; i++) {
             if (!world.nodes[i].mdns || world.nodes[i].deaf) continue;
-            uint64_t due = mdns_run(world.nodes[i].mdns, world.now_ns);
+            const struct node *node = &world.nodes[i];
+            uint64_t due = mdns_run(node->mdns, clock_of(node));
+            if (due != MDNS_NEVER) due += node->behind_ns;
             assert_true(due > world.now_ns); // what was due is done
             if (due < next) next = due;
         }
@@ -316,6 +321,33 @@ static void test_unplugged_and_back(void **state) {
     mdns_wake(world.nodes[1].mdns, world.now_ns);
     pass(3);
     assert_true(is_there(0, "edge") && is_there(1, "prime"));
+}
+
+static void sleep_s(int i, uint64_t seconds) {
+    world.nodes[i].deaf = true;
+    pass(seconds);
+    world.nodes[i].deaf = false;
+    world.nodes[i].behind_ns += seconds * NS_PER_S;
+}
+
+// The monotonic clock stands still meanwhile: nothing of what it knew has become too old, and nobody is there any more.
+static void test_sleep(void **state) {
+    (void)state;
+    start(0, "prime");
+    start(1, "edge");
+    start(2, "third");
+    pass(300);
+    sleep_s(1, 3600);
+    assert_false(is_there(0, "edge"));
+    mdns_wake(world.nodes[1].mdns, clock_of(&world.nodes[1]));
+    pass(3);
+    assert_true(is_there(0, "edge") && is_there(1, "prime") && is_there(1, "third"));
+    world.nodes[2].deaf = true; // what went meanwhile is missed as soon as if it went now
+    sleep_s(1, 600);
+    mdns_wake(world.nodes[1].mdns, clock_of(&world.nodes[1]));
+    pass(MDNS_TTL_S + 5);
+    assert_true(is_there(1, "prime") && !is_there(1, "third") && is_there(0, "edge"));
+    assert_string_equal(count(1).label, "edge"); // its name is its own still
 }
 
 static void test_interface_goes(void **state) {
@@ -678,6 +710,7 @@ int main(void) {
         TEST(test_losses),
         TEST(test_no_record_twice_in_a_second),
         TEST(test_unplugged_and_back),
+        TEST(test_sleep),
         TEST(test_interface_goes),
         TEST(test_other_address_and_port),
         TEST(test_second_of_a_name),

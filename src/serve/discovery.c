@@ -25,10 +25,14 @@ struct discovery {
 };
 
 // ---------------------------------------------------------------- what this node says
+static void shorten(const uint8_t root[DIGEST_BYTES], char out[ABOUT_CLUSTER]) {
+    hex_encode(root, (ABOUT_CLUSTER - 1) / 2, out);
+}
+
 static void fingerprint(const struct cluster *c, char out[ABOUT_CLUSTER]) {
     uint8_t digest[DIGEST_BYTES];
     digest_of(c->roster->root, KEY_PUBLIC, digest);
-    hex_encode(digest, (ABOUT_CLUSTER - 1) / 2, out);
+    shorten(digest, out);
 }
 
 // Only addresses at which this node takes connections, if it takes any.
@@ -86,6 +90,24 @@ bool discovery_candidate(const struct discovery *d, size_t i, char out[ROSTER_AD
     if (!d || i >= d->n_candidates) return false;
     snprintf(out, ROSTER_ADDRESS, "%s", d->candidates[i]);
     return true;
+}
+
+bool discovery_of_cluster(const struct discovery *d, const uint8_t root[DIGEST_BYTES], size_t i,
+                          char out[ROSTER_ADDRESS]) {
+    char wanted[ABOUT_CLUSTER], text[DISCOVER_ADDRESS];
+    shorten(root, wanted);
+    for (size_t k = 0; d && k < d->n_nodes; k++) {
+        const struct mdns_node *n = &d->nodes[k];
+        if (n->gone || !n->port || strcmp(n->about.cluster, wanted) != 0) continue;
+        if (i >= n->n_places) {
+            i -= n->n_places;
+            continue;
+        }
+        discover_address(&n->places[i], n->port, text);
+        snprintf(out, ROSTER_ADDRESS, "%s", text);
+        return true;
+    }
+    return false;
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg) {

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "serve/serve.h"
+#include "trust/keys.h"
 
 struct discovery;
 struct discovery *discovery_new(struct serve *s, struct err *e) MUST_USE; // NULL without an error: it is turned off
@@ -15,3 +16,6 @@ json_t *discovery_nodes_json(const struct discovery *d);  // [{name, instance, s
 json_t *discovery_status_json(const struct discovery *d); // {state, instance, ...}
 // The i-th address at which a member that is down may be; false: there are no more.
 bool discovery_candidate(const struct discovery *d, size_t i, char out[ROSTER_ADDRESS]);
+// The i-th address of those who say that they are of the cluster with this root (SHA-256 of its key), likewise.
+bool discovery_of_cluster(const struct discovery *d, const uint8_t root[DIGEST_BYTES], size_t i,
+                          char out[ROSTER_ADDRESS]);

@@ -1,18 +1,29 @@
-// Joining: the other side of pairing. One at a time.
+// Joining: the other side of pairing. One at a time. The inviter is asked at the token's addresses, then at those where
+// somebody on the network says to be of the token's cluster: hearsay, which may be anybody's word, so that a machine
+// found there which proves nothing is no reason to give up.
 #include "base/bytes.h"
 #include "base/json.h"
 #include "serve/cluster_internal.h"
+#include "serve/discovery.h"
 
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum { JOIN_LOOK_MS = 500 };
+
 struct joining {
     struct cluster *c;
     struct call call;
     struct pairing_token token;
-    size_t next; // of the token's addresses
+    size_t next;                                  // of the token's addresses
+    char at[ROSTER_ADDRESS];                      // the one that is tried, or talked to
+    char found[LIMIT_JOIN_FOUND][ROSTER_ADDRESS]; // discovered ones that were tried
+    size_t n_found;
+    bool hearsay;         // `at` is one of these
+    struct event *search; // for more of them
+    uint64_t until_ns;    // how long; 0 = it has not begun
     char name[ROSTER_NAME], address[ROSTER_ADDRESS], role[ROSTER_ROLE];
     struct reach *dial;
     struct pair_link *link;
@@ -25,6 +36,7 @@ struct joining {
 static void joining_free(struct joining *j, bool sent) {
     j->c->joining = NULL;
     reach_cancel(j->dial);
+    if (j->search) event_free(j->search);
     if (sent)
         pair_link_finish(j->link, &j->c->lingering);
     else
@@ -133,7 +145,7 @@ static int on_roster(struct joining *j, const json_t *msg, struct err *e) {
 static int on_message(void *arg, const json_t *msg, struct err *e) {
     struct joining *j = arg;
     const char *type = json_string_value(json_object_get(msg, "t"));
-    j->why.code = ERR_NONE; // it speaks: what goes wrong now no other address will mend
+    if (!j->hearsay) j->why.code = ERR_NONE; // it speaks: what goes wrong now no other address will mend
     if (type && !strcmp(type, "refused")) return on_refused(msg, e);
     if (type && j->state == JOIN_ASKED && !strcmp(type, "root")) return on_root(j, msg, e);
     if (type && j->state == JOIN_PROVEN && !strcmp(type, "roster")) return on_roster(j, msg, e);
@@ -142,22 +154,31 @@ static int on_message(void *arg, const json_t *msg, struct err *e) {
 
 static void dial_next(struct joining *j);
 
+static void hang_up(struct joining *j, const struct err *why) {
+    j->why = *why;
+    pair_link_free(j->link);
+    j->link = NULL;
+    dial_next(j);
+}
+
 static void on_closed(void *arg, const struct err *why) {
     struct joining *j = arg;
     struct err e;
+    if (j->state == JOIN_ASKED && j->hearsay && why->code != ERR_UNREACHABLE) {
+        hang_up(j, why);
+        return;
+    }
     if (why->code != ERR_UNREACHABLE) {
         fail(j, why);
         return;
     }
     if (j->state == JOIN_ASKED) { // closed without a word: it may be another machine under the same address
         err_set(
-            &j->why, ERR_DENIED,
+            &e, ERR_DENIED,
             "the machine at %s does not know this invitation: it was withdrawn or its daemon was restarted (ask for "
             "another), or that is not the inviter",
-            j->token.addresses[j->next - 1]);
-        pair_link_free(j->link);
-        j->link = NULL;
-        dial_next(j);
+            j->at);
+        hang_up(j, &e);
         return;
     }
     err_set(&e, ERR_UNREACHABLE, "the inviter is gone (%.200s): ask for another invitation", why->msg);
@@ -173,8 +194,7 @@ static void on_reached(void *arg, struct bufferevent *bev, const uint8_t *shown,
     j->dial = NULL;
     if (!bev) {
         if (j->why.code != ERR_DENIED)
-            err_set(&j->why, ERR_UNREACHABLE, "cannot reach the inviter at %.200s: %.200s",
-                    j->token.addresses[j->next - 1], why->msg);
+            err_set(&j->why, ERR_UNREACHABLE, "cannot reach the inviter at %.200s: %.200s", j->at, why->msg);
         dial_next(j);
         return;
     }
@@ -183,18 +203,57 @@ static void on_reached(void *arg, struct bufferevent *bev, const uint8_t *shown,
     if (!j->link || send_hello(j, &e)) fail(j, &e);
 }
 
-static void dial_next(struct joining *j) {
-    struct err e;
-    j->state = JOIN_DIALLING;
-    if (j->next == j->token.n) {
-        const struct err why = j->why;
-        fail(j, &why);
-        return;
+static bool was_tried(const struct joining *j, const char *address) {
+    for (size_t i = 0; i < j->next; i++)
+        if (!strcmp(j->token.addresses[i], address)) return true;
+    for (size_t i = 0; i < j->n_found; i++)
+        if (!strcmp(j->found[i], address)) return true;
+    return false;
+}
+
+static bool find(struct joining *j) {
+    for (size_t i = 0; j->n_found < LIMIT_JOIN_FOUND; i++) {
+        if (!discovery_of_cluster(j->c->s->discovery, j->token.root, i, j->at)) return false;
+        if (was_tried(j, j->at)) continue;
+        memcpy(j->found[j->n_found++], j->at, sizeof j->at);
+        return j->hearsay = true;
     }
-    const struct reach_to to = {
-        .address = j->token.addresses[j->next++], .tls = j->c->tls, .use = TLS_PAIR, .each_ms = CLUSTER_REACH_MS};
+    return false;
+}
+
+static void on_search(evutil_socket_t fd, short what, void *arg) {
+    (void)fd, (void)what;
+    dial_next(arg);
+}
+
+// Whether there may be one to be discovered yet. It is looked for in a while, then.
+static bool wait_for_one(struct joining *j) {
+    struct timeval soon = {.tv_usec = JOIN_LOOK_MS * 1000};
+    uint64_t now = clock_mono_ns();
+    if (!j->c->s->discovery || j->n_found == LIMIT_JOIN_FOUND) return false;
+    if (!j->until_ns) j->until_ns = now + LIMIT_JOIN_SEARCH_MS * NS_PER_MS;
+    if (!j->search) j->search = event_new(j->c->s->base, -1, 0, on_search, j);
+    return now < j->until_ns && j->search && !event_add(j->search, &soon);
+}
+
+static void dial(struct joining *j) {
+    struct err e;
+    const struct reach_to to = {.address = j->at, .tls = j->c->tls, .use = TLS_PAIR, .each_ms = CLUSTER_REACH_MS};
     j->dial = reach_start(j->c->s->base, &to, on_reached, j, &e);
     if (!j->dial) fail(j, &e);
+}
+
+static void dial_next(struct joining *j) {
+    j->state = JOIN_DIALLING;
+    if (j->next < j->token.n) {
+        memcpy(j->at, j->token.addresses[j->next++], sizeof j->at);
+        dial(j);
+    } else if (find(j)) {
+        dial(j);
+    } else if (!wait_for_one(j)) {
+        const struct err why = j->why;
+        fail(j, &why);
+    }
 }
 
 // ---------------------------------------------------------------- the command line's side

@@ -196,18 +196,45 @@ def test_names_hosts_and_families():
             n.stop()
 
 
+@contextlib.contextmanager
+def invitation(net, node, *words):
+    """The token of an invitation that somebody uses."""
+    with open(os.path.join(net.folder, "token"), "w+", encoding="ascii") as out:
+        invite = start_process(node.command("invite", *words), out, node.env)
+        yield wait_until("a token is printed", lambda: re.search(r"^neb1-\S+$", open(out.name, encoding="ascii").read(), re.M))[0]
+        check(invite.wait(60) == 0, "the invitation failed")
+        started.remove(invite)
+
+
+def test_inviter_that_moved():
+    """No address of the token leads to the inviter: it is found by the cluster's fingerprint, among those who only say so."""
+    with network("a", "b", "c") as net:
+        a, b = Node(net, "a", "prime"), Node(net, "b", "edge")
+        a.cli("cluster", "init", "home", "--no-passphrase")
+        root = a.nodes()["cluster"]["root"]
+        net.start_avahi("c")
+        net.publish("A liar", "cluster=" + root[:32], "name=liar", "txtvers=1")
+        wait_until("the liar is heard", lambda: [n for n in b.nodes()["discovered"] if n["cluster"] == root[:32]
+                                                 and n["name"] == "liar" and n["addresses"]])
+        with invitation(net, a, "--address", f"10.77.0.2:{CLUSTER + 1}") as token:
+            told = b.cli("join", token, "--json")
+        check(json.loads(told)["cluster"] == "home", told)
+        wait_until("they see each other", lambda: all(
+            n["state"] in ("up", "self") for node in (a, b) for n in node.nodes()["nodes"]))
+        check({n["name"] for n in b.nodes()["nodes"]} == {"prime", "edge"}, b.nodes())
+        a.cli("node", "set", "edge", "--role", "edge")
+        wait_until("its role is told to the network", lambda: a.sees("edge")["role"] == "edge")
+        a.stop()
+        b.stop()
+
+
 def test_member_that_moved():
     """After both have moved each address of the roster is wrong; discovery finds the new ones, and the keys decide."""
     with network("a", "b") as net:
         a, b = Node(net, "a", "prime"), Node(net, "b", "edge")
         a.cli("cluster", "init", "home", "--no-passphrase")
-        with open(os.path.join(net.folder, "token"), "w+", encoding="ascii") as out:
-            invite = start_process(a.command("invite"), out, a.env)
-            token = wait_until("a token is printed", lambda: re.search(r"^neb1-\S+$", open(out.name, encoding="ascii").read(),
-                                                                       re.M))[0]
+        with invitation(net, a) as token:
             b.cli("join", token)
-            check(invite.wait(60) == 0, "the invitation failed")
-            started.remove(invite)
         up = lambda: any(n["name"] == "edge" and n["state"] == "up" for n in a.nodes()["nodes"])
         wait_until("they are paired", up)
         found = wait_until("it is discovered as a member", lambda: (a.sees("edge") or {}).get("member") and a.sees("edge"))
@@ -225,6 +252,18 @@ def test_member_that_moved():
         wait_until("it is found again", up)
         addresses = {n["address"] for node in (a, b) for n in node.nodes()["nodes"]}
         check(addresses & {f"10.77.0.66:{CLUSTER}", f"10.77.0.77:{CLUSTER}"}, addresses)
+        links = lambda: a.log().count("peer edge is up")
+        before = links()
+        net.ip("b", "address", "del", "10.77.0.77/24", "dev", "eth0")  # a new lease, while the cable stays
+        net.ip("b", "address", "add", "10.77.0.88/24", "dev", "eth0")
+        four = lambda: [at for at in (a.sees("edge") or {"addresses": []})["addresses"] if not at.startswith("[")]
+        wait_until("the new address replaces the old one", lambda: four() == [f"10.77.0.88:{CLUSTER}"])
+        wait_until("the link is made anew", lambda: links() > before and up())
+        if "--full" in sys.argv:  # a machine that stands still for longer than records live, and wakes
+            b.process.send_signal(signal.SIGSTOP)
+            a.wait_sees("edge", "gone")
+            b.process.send_signal(signal.SIGCONT)
+            wait_until("they find each other again", lambda: up() and a.sees("edge") and b.sees("prime"))
         a.stop()
         b.stop()
 
@@ -234,7 +273,7 @@ def main():
     if missing or not can_make_spaces():
         print(f"SKIP: {', '.join(missing) + ' not installed' if missing else 'network namespaces need root'}")
         sys.exit(77)
-    run_tests([test_with_avahi, test_names_hosts_and_families, test_member_that_moved],
+    run_tests([test_with_avahi, test_names_hosts_and_families, test_inviter_that_moved, test_member_that_moved],
               [word for word in sys.argv[2:] if word != "--full"])
 
 
