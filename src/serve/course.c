@@ -389,10 +389,10 @@ static void seats_init(struct course *c, const struct course_spec *spec) {
     }
 }
 
-// The decode node may know the beginning of the prompt, which is worth a wait; but its word may come late.
+// A decode node that has kept the beginning of the prompt is worth a wait; one of which that is not known, a short one.
 static long head_ms(const struct trace_plan *p) {
     double ms = p->prefill_s * 1000 * HEAD_SHARE;
-    return !p->made || ms >= FLOW_HEAD_MS ? FLOW_HEAD_MS : ms > 1 ? (long)ms : 1;
+    return !p->made || p->fetches || ms >= FLOW_HEAD_MS ? FLOW_HEAD_MS : ms > 1 ? (long)ms : 1;
 }
 
 struct course *course_start(struct serve *s, const struct course_spec *spec, struct gen_request *gen,

@@ -271,6 +271,7 @@ static void tell(const struct planning *p, const struct plan *plan, struct trace
     *out = (struct trace_plan){.made = true,
                                .mode = plan_mode_name(plan->mode),
                                .waits = plan->waits,
+                               .fetches = plan->fetch_s > 0,
                                .ttft_s = plan->ttft_s,
                                .prefill_s = plan->prefill_s,
                                .exposed_s = plan->exposed_s,

@@ -27,6 +27,7 @@ enum trace_event {
 struct trace_plan {
     bool made;
     bool waits;                   // the prefill node is to stop after its first token
+    bool fetches;                 // rows that the decode node has kept travel to it first
     const char *mode;             // static
     char prefill[64], decode[64]; // names of nodes
     double ttft_s, prefill_s, exposed_s, decode_s, total_s;

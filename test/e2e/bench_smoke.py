@@ -16,12 +16,23 @@ def check_predict(result):
     assert all(kind["ttft_error"] >= 0 and kind["total_error"] >= 0 for kind in [result, *kinds]), result
 
 
+def check_handoff(result):
+    assert [c["link_gbit"] for c in result["cases"]] == [0.25, 0.0], result
+    assert all(c["same_bytes"] and c["ttft_ratio"] > 0 and c["hidden"] <= 1 for c in result["cases"]), result
+
+
+def check_link(result):
+    assert all(c["gbit_s"] > 0 and c["of_plain_tcp"] > 0 for c in result["cases"]) and result["cases"], result
+
+
 name = sys.argv[1]
 run = subprocess.run(sys.argv[2:], stdout=subprocess.PIPE, text=True, timeout=280)
 sys.stdout.write(run.stdout)
 if run.returncode:
     sys.exit(f"FAIL  exit status {run.returncode}")
+if " skipped: " in run.stdout:
+    sys.exit(77)
 last = json.loads(run.stdout.splitlines()[-1])
 assert last["bench"] == name, last
-{"serve": check_serve, "predict": check_predict}[name](last)
+{"serve": check_serve, "predict": check_predict, "handoff": check_handoff, "link": check_link}[name](last)
 print("ok    the last line holds every figure")
