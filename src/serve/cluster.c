@@ -23,6 +23,13 @@ struct transfers *cluster_transfers(const struct cluster *c) {
     return c ? c->transfers : NULL;
 }
 
+const struct roster *cluster_roster(const struct cluster *c) { return c ? c->roster : NULL; }
+
+const char *cluster_own_name(const struct cluster *c) {
+    const struct roster_node *self = cluster_self(c);
+    return self ? self->name : c && c->name[0] ? c->name : "here";
+}
+
 const struct roster_node *cluster_self(const struct cluster *c) {
     return c && c->roster ? roster_of_pin(c->roster, c->identity.pin) : NULL;
 }

@@ -20,9 +20,11 @@ struct cluster;
 struct cluster *cluster_new(struct serve *s, const struct paths *p, struct err *e) MUST_USE;
 void cluster_free(struct cluster *c); // after all flows and whatever else uses its peers; NULL is fine
 
-// c may be NULL in these five: as where this node is no member.
+// c may be NULL in these: as where this node is no member.
 struct peers *cluster_peers(const struct cluster *c);            // NULL: never was a member
 struct transfers *cluster_transfers(const struct cluster *c);    // likewise
+const struct roster *cluster_roster(const struct cluster *c);    // NULL: no member
+const char *cluster_own_name(const struct cluster *c);           // this node's, also where it is no member
 const struct roster_node *cluster_self(const struct cluster *c); // this node as the roster has it; NULL: no member
 const struct peer *cluster_find(const struct cluster *c, const char *id_or_name); // another member; NULL: none such
 

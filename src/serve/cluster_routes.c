@@ -5,6 +5,7 @@
 #include "serve/jobs.h"
 #include "serve/links.h"
 #include "serve/orders.h"
+#include "trust/policy_tests.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -90,7 +91,9 @@ static struct roster *read_roster(const struct call *call, const uint8_t *root, 
     json_t *body = call_body(call, e);
     struct roster *r = body ? roster_read(json_object_get(body, "roster"), root, e) : NULL;
     json_decref(body);
-    return r;
+    if (!r || !r->policy || !policy_tests_pass(r->policy, e)) return r;
+    roster_free(r);
+    return NULL;
 }
 
 static void answer_epoch(const struct call *call) {

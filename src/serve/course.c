@@ -4,9 +4,11 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "serve/authority.h"
 #include "serve/flow.h"
 #include "serve/node.h"
 #include "serve/placement.h"
+#include "trust/policy_subject.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,8 @@ struct seat {
     bool held;       // opened with `hold`
     bool spoken;     // since it was started
     bool opened;     // it has said so
+    bool reads_only; // see struct flow_plan
+    int32_t rows;    // of the prompt that are in its cache
     bool refused;    // an order to it has failed: it is dropped for that, as the trace says
     uint64_t asked_ns;
     uint64_t bytes; // of rows that came to it
@@ -37,6 +41,7 @@ struct course {
     struct course_events ev;
     void *arg;
     struct gen_request gen;
+    struct policy_subject *who; // with the model; owned
     char model[LIMIT_MODEL_NAME + 1];
     char contract[65], weights[65]; // of the first place that opened: the other must have the same
     char wire[8];
@@ -67,6 +72,7 @@ static void leave(struct course *c) {
     TAILQ_REMOVE(&c->s->courses, c, next);
     if (c->timer) event_free(c->timer);
     gen_request_free(&c->gen);
+    free(c->who);
     free(c);
 }
 
@@ -106,6 +112,7 @@ static void open_here(struct seat *seat, const struct place_opened *o) {
     struct course *c = seat->course;
     seat->credits = o->credits;
     seat->opened = true;
+    seat->rows = o->begin.cached_tokens;
     if (o->whole) flow_whole(c->flow);
     if (!c->contract[0]) {
         snprintf(c->contract, sizeof c->contract, "%s", o->contract);
@@ -163,6 +170,7 @@ static void note_sender(struct seat *seat) {
 static void on_installed(void *arg, int32_t upto, uint64_t bytes, const char *wire) {
     struct seat *seat = arg;
     struct course *c = seat->course;
+    if (upto > seat->rows) seat->rows = upto;
     c->trace.kv_bytes += bytes > seat->bytes ? bytes - seat->bytes : 0;
     seat->bytes = bytes;
     if (*wire) snprintf(c->trace.wire, sizeof c->trace.wire, "%s", wire);
@@ -239,6 +247,29 @@ static void seat_at_node(struct seat *seat, const char *node) {
     snprintf(seat->node, sizeof seat->node, "%s", node);
     node_name(c->s, node, name, sizeof name);
     seat->shown_as = trace_node(&c->trace, name);
+    seat->reads_only = false;
+}
+
+// ---- what the policy permits; it may have changed since the job was placed
+static int may(const struct seat *seat, enum policy_phase phase, struct err *e) {
+    return authority_check(seat->course->s, seat->course->who, phase, seat->node, e);
+}
+
+static int may_have_rows(const struct seat *seat, const struct seat *from, struct err *e) {
+    return authority_check_kv(seat->course->s, seat->course->who, from->node, seat->node, e);
+}
+
+// For the client's request, or without rows from another place, it reads the prompt; else it writes, from those rows.
+static int may_open(const struct seat *seat, int32_t n, int source, struct err *e) {
+    if (!n || source < 0) return may(seat, POLICY_PREFILL, e);
+    return may_have_rows(seat, &seat->course->seats[source], e) || may(seat, POLICY_DECODE, e) ? -1 : 0;
+}
+
+// A place that does not wait for rows (from < 0) reads those that its cache lacks; one that does not hand over writes.
+static int may_start(const struct seat *seat, int32_t from, struct err *e) {
+    bool reads = from < 0 && seat->rows + 1 < seat->course->trace.prompt_tokens;
+    if (reads && may(seat, POLICY_PREFILL, e)) return -1;
+    return seat->reads_only ? 0 : may(seat, POLICY_DECODE, e);
 }
 
 static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int source, struct err *e) {
@@ -269,7 +300,7 @@ static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int so
                               .stream = seat->stream};
     if (n && !tokens)
         err_set(e, ERR_INTERNAL, "out of memory");
-    else
+    else if (!may_open(seat, n, source, e))
         seat->place = place_open(c->s, seat->node, &spec, &events, seat, e);
     json_decref(tokens);
     if (!seat->place) note_reason(seat, TRACE_FAILED, e);
@@ -281,7 +312,7 @@ static int io_another(void *io, int place) {
     bool begun = c->trace.prompt_tokens > 0;
     char node[NODE_ID];
     struct err why;
-    if ((c->named && !begun) || placement_other(c->s, c->model, &c->past, c->round, node, &why)) return -1;
+    if ((c->named && !begun) || placement_other(c->s, c->who, &c->past, c->round, node, &why)) return -1;
     for (int i = 0; i < FLOW_PLACES; i++)
         if (!strcmp(c->seats[i].node, node) && (!i || !c->single)) return i;
     seat_at_node(&c->seats[place], node);
@@ -296,7 +327,8 @@ static int io_stream(void *io, int from, int to, int32_t first, struct err *e) {
         .node = seat->node, .stream = seat->stream, .first = first, .credits = seat->credits, .wire = c->wire};
     note(seat, TRACE_STREAM, first);
     if (!target.credits) err_set(e, ERR_INVALID, "that node cannot take rows");
-    if (target.credits && !place_stream(c->seats[from].place, &target, e)) return 0;
+    if (target.credits && !may_have_rows(seat, &c->seats[from], e) && !place_stream(c->seats[from].place, &target, e))
+        return 0;
     note_reason(seat, TRACE_CUT, e);
     return -1;
 }
@@ -318,6 +350,7 @@ static int io_start(void *io, int place, const int32_t *generated, int32_t n, in
     struct seat *seat = &c->seats[place];
     note(seat, TRACE_STARTED, n);
     seat->spoken = false;
+    if (may_start(seat, from, e)) return obeyed(seat, -1, e);
     if (!seat->held && !n) return 0; // it computes since it was opened
     return obeyed(seat, place_start(seat->place, generated, n, from, e), e);
 }
@@ -387,6 +420,14 @@ static void seats_init(struct course *c, const struct course_spec *spec) {
         c->seats[i].index = i;
         if (!i || !c->single) seat_at_node(&c->seats[i], nodes[i]);
     }
+    c->seats[0].reads_only = spec->reads_only && !c->single;
+}
+
+static struct policy_subject *copy_subject(const struct policy_subject *who, const char *model) {
+    static const struct policy_subject nobody = {.n = 0};
+    struct policy_subject whole = who ? *who : nobody;
+    whole.model = model;
+    return policy_subject_copy(&whole);
 }
 
 // A decode node that has kept the beginning of the prompt is worth a wait; one of which that is not known, a short one.
@@ -407,17 +448,21 @@ struct course *course_start(struct serve *s, const struct course_spec *spec, str
     *c = (struct course){.s = s, .ev = *ev, .arg = arg, .gen = *gen, .named = spec->named, .round = 1};
     TAILQ_INSERT_TAIL(&s->courses, c, next);
     snprintf(c->model, sizeof c->model, "%s", spec->model);
+    c->who = copy_subject(spec->who, c->model);
     memcpy(c->wire, spec->wire, sizeof c->wire);
     trace_begin(&c->trace, clock_mono_ns(), clock_wall_ns());
     snprintf(c->trace.model, sizeof c->trace.model, "%s", spec->model);
     c->trace.plan = spec->plan;
     seats_init(c, spec);
-    struct flow_plan plan = {
-        .prefill = 0, .decode = c->single ? 0 : 1, .zero_stall = spec->zero_stall, .late = spec->late};
+    struct flow_plan plan = {.prefill = 0,
+                             .decode = c->single ? 0 : 1,
+                             .zero_stall = spec->zero_stall,
+                             .late = spec->late,
+                             .reads_only = c->seats[0].reads_only};
     plan.head_ms = head_ms(&spec->plan);
     c->timer = evtimer_new(s->base, on_timer, c);
-    c->flow = c->timer ? flow_new(&plan, &io, c, e) : NULL;
-    if (!c->timer) err_set(e, ERR_INTERNAL, "out of memory");
+    c->flow = c->timer && c->who ? flow_new(&plan, &io, c, e) : NULL;
+    if (!c->timer || !c->who) err_set(e, ERR_INTERNAL, "out of memory");
     if (!c->flow) {
         gen_request_init(&c->gen); // the caller keeps what it holds
         course_free(c);
@@ -433,6 +478,7 @@ struct course *course_next(const struct serve *s, const struct course *after) {
 }
 
 const char *course_model(const struct course *c) { return c->model; }
+const struct policy_subject *course_who(const struct course *c) { return c->who; }
 
 const char *course_node(const struct course *c) {
     int place = flow_speaker(c->flow);
@@ -488,6 +534,9 @@ int course_move(struct course *c, const char *node, struct err *e) {
     if (speaker < 0) return err_set(e, ERR_BUSY, "nothing of the job runs at the moment");
     if (c->goal) return err_set(e, ERR_BUSY, "the job is moving already");
     if (!strcmp(c->seats[speaker].node, node)) return err_set(e, ERR_INVALID, "the job is at that node already");
+    if (authority_check(c->s, c->who, POLICY_DECODE, node, e) ||
+        authority_check_kv(c->s, c->who, c->seats[speaker].node, node, e))
+        return -1;
     enter(c);
     int rc = move_to(c, &c->seats[1 - speaker], node, e);
     leave(c);

@@ -4,14 +4,16 @@
 
 #include "serve/place.h"
 #include "serve/trace.h"
+#include "trust/policy.h"
 
 struct course;
 
 struct course_spec {
     const char *model;                      // its name, the same at all places
     char prefill[NODE_ID], decode[NODE_ID]; // ids of nodes; the same one: nothing travels
+    const struct policy_subject *who;       // asks, without the model; copied; NULL: nobody
     bool named;                             // the client chose: no other node is asked before it has begun
-    bool zero_stall, late;                  // see struct flow_plan
+    bool zero_stall, late, reads_only;      // see struct flow_plan
     char wire[8];                           // "f16", "q8_0"; "" = as the sender's settings say
     struct trace_plan plan;                 // why these nodes; made = false: nothing was planned
 };
@@ -35,6 +37,7 @@ struct course *course_next(const struct serve *s, const struct course *after); /
 // The node whose words the client gets, "" = none at the moment. Borrowed until the loop goes on.
 const char *course_node(const struct course *c);
 const char *course_model(const struct course *c);
+const struct policy_subject *course_who(const struct course *c); // with the model
 
 // How far a running job is. Texts are static, or borrowed until the loop goes on.
 struct course_view {

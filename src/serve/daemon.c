@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "plan/emulation.h"
+#include "serve/authority.h"
 #include "serve/cluster.h"
 #include "serve/discovery.h"
 #include "serve/dispatch.h"
@@ -61,6 +62,8 @@ static void close_all(struct daemon *d) {
     d->serve.links = NULL;
     cluster_free(d->serve.cluster);
     d->serve.cluster = NULL;
+    authority_free(d->serve.authority);
+    d->serve.authority = NULL;
     planner_free(d->serve.planner);
     d->serve.planner = NULL;
     profiles_free(d->serve.profiles);
@@ -204,11 +207,12 @@ static int open_all(struct daemon *d, const struct daemon_options *o, const stru
     struct serve *s = &d->serve;
     if (check_emulation(&s->settings, e) || store_init(&s->store, p, e) ||
         !(s->models = models_new(s->base, &s->settings, &s->store, e)) || !(s->profiles = profiles_new(s, p, e)) ||
-        !(s->cluster = cluster_new(s, p, e)) || open_planner(s, e) || !(s->links = links_new(s, e)) ||
-        !(s->http = http_server_new(s->base, routes_handle, s, e)) || make_events(d, o->exit_with_parent, e) ||
-        listen_on(s, e) || preload(s, e))
+        !(s->authority = authority_new(p, e)) || !(s->cluster = cluster_new(s, p, e)) || open_planner(s, e) ||
+        !(s->links = links_new(s, e)) || !(s->http = http_server_new(s->base, routes_handle, s, e)) ||
+        make_events(d, o->exit_with_parent, e) || listen_on(s, e) || preload(s, e))
         return -1;
     dispatch_init(s);
+    authority_changed(s);
     open_discovery(s);
     return 0;
 }

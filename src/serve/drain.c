@@ -19,7 +19,7 @@ static int move(const struct drain *d, struct course *c, struct err *e) {
     struct placement_past past = {.n = 0};
     snprintf(to, sizeof to, "%s", d->to);
     placement_asked(&past, d->node, 1);
-    return (!to[0] && placement_other(d->s, course_model(c), &past, 1, to, e)) || course_move(c, to, e) ? -1 : 0;
+    return (!to[0] && placement_other(d->s, course_who(c), &past, 1, to, e)) || course_move(c, to, e) ? -1 : 0;
 }
 
 static void drain_one(struct drain *d, struct course *c) {

@@ -29,6 +29,7 @@ struct seat {
     int32_t least;     // rows that it lacked when they were half as many as before, since it has the whole prompt
     int still;         // times that it told of rows since then
     bool leaving;      // not wanted any more once another place has spoken
+    bool reads_only;   // see struct flow_plan
 };
 
 enum wait { WAIT_NONE, WAIT_HEAD, WAIT_ROWS, WAIT_RETRY };
@@ -198,7 +199,7 @@ static bool open_another(struct flow *f) {
     if (place < 0) return false;
     if (other(f, s)->place == place) s = other(f, s);
     s->place = place;
-    s->leaving = false;
+    s->leaving = s->reads_only = false;
     f->speaker = s;
     open_seat(f, s, -1);
     return true;
@@ -234,6 +235,12 @@ static void start(struct flow *f, struct seat *s, int32_t from) {
     if (f->io.start(f->arg, s->place, token(&f->generated, has), s->has - has, from, &why)) expel(f, s, &why);
 }
 
+static void expel_reader(struct flow *f, struct seat *s) {
+    struct err why;
+    err_set(&why, ERR_DENIED, "the policy lets this node read the prompt only, and the one that was to write is lost");
+    expel(f, s, &why);
+}
+
 // Somebody has gone, or was done without: sees to it that somebody speaks.
 static void go_on(struct flow *f) {
     if (!is_open(f->target)) {
@@ -248,6 +255,8 @@ static void go_on(struct flow *f) {
     struct seat *s = f->speaker;
     if (!s)
         reopen(f);
+    else if (s->reads_only && !f->target)
+        expel_reader(f, s);
     else if (s->state == SEAT_PAUSED || (s->state == SEAT_HELD && !f->target) || lacks_rows(s))
         start(f, s, -1);
 }
@@ -261,7 +270,7 @@ static void do_without(struct flow *f, struct seat *s) {
 // Nobody waits for it while the speaker runs, however long it takes: its rows can be sent late, too.
 static void open_target(struct flow *f, struct seat *s) {
     f->target = s;
-    if (f->speaker->state == SEAT_HELD) set_timer(f, WAIT_HEAD, f->head_ms);
+    if (f->speaker->state == SEAT_HELD && !f->speaker->reads_only) set_timer(f, WAIT_HEAD, f->head_ms);
     open_seat(f, s, f->speaker->place);
 }
 
@@ -396,7 +405,10 @@ void flow_text(struct flow *f, int place, const char *text, size_t len, int32_t 
     s->has = tokens;
     f->io.text(f->arg, text, len, tokens);
     if (!f->target) settle(f);
-    consider_pause(f);
+    if (s->reads_only && f->blind)
+        expel_reader(f, s);
+    else
+        consider_pause(f);
 }
 
 void flow_installed(struct flow *f, int place, int32_t upto) {
@@ -523,11 +535,15 @@ struct flow *flow_new(const struct flow_plan *p, const struct flow_io *io, void 
         err_set(e, ERR_INTERNAL, "out of memory");
         return NULL;
     }
-    *f = (struct flow){.io = *io, .arg = arg, .zero_stall = p->zero_stall && !p->late, .late = p->late, .quiet = true};
+    *f = (struct flow){.io = *io,
+                       .arg = arg,
+                       .zero_stall = p->zero_stall && !p->late && !p->reads_only,
+                       .late = p->late,
+                       .quiet = true};
     f->head_ms = p->head_ms > 0 && p->head_ms < FLOW_HEAD_MS ? p->head_ms : FLOW_HEAD_MS;
     buf_init(&f->prompt, FLOW_TOKENS * sizeof(int32_t));
     buf_init(&f->generated, FLOW_TOKENS * sizeof(int32_t));
-    f->seats[0] = (struct seat){.place = p->prefill, .state = SEAT_FREE};
+    f->seats[0] = (struct seat){.place = p->prefill, .state = SEAT_FREE, .reads_only = p->reads_only};
     f->seats[1] = (struct seat){.place = p->decode, .state = p->decode == p->prefill ? SEAT_GONE : SEAT_FREE};
     f->speaker = &f->seats[0];
     open_seat(f, f->speaker, p->decode == p->prefill || f->late ? -1 : p->decode);

@@ -82,6 +82,10 @@ struct flow_plan {
     bool late;           // rows travel after the pause, not before: what others do, to compare with; zero_stall off
     bool zero_stall;     // off where a model's state travels whole, see flow_whole
     long head_ms;        // shorter than FLOW_HEAD_MS where the prompt is soon read; 0 = FLOW_HEAD_MS
+    // The prefill place may give the first token (and those that come until its pause does), no more: it begins when
+    // the decode place is open, is paused as with zero_stall off, and is done without (ERR_DENIED) when that one is
+    // lost.
+    bool reads_only;
 };
 
 // Begins with opening the prefill place. NULL: out of memory, or it failed at once and nothing else can be done (then

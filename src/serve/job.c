@@ -7,7 +7,9 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "serve/answer.h"
+#include "serve/authority.h"
 #include "serve/course.h"
+#include "serve/node.h"
 #include "serve/placement.h"
 #include "serve/planning.h"
 #include "serve/question.h"
@@ -282,6 +284,7 @@ static int job_start(struct job *j, const struct course_spec *where, struct err 
 // May free j.
 static void job_place(struct job *j, const struct question_answer *known) {
     struct placement_wish wish = wish_of(&j->call);
+    const struct policy_subject who = authority_owner(j->call.s);
     struct course_spec where;
     struct err why = {.code = ERR_NONE};
     if (known) {
@@ -291,6 +294,7 @@ static void job_place(struct job *j, const struct question_answer *known) {
         wish.kept = known->kept;
     }
     wish.gen = &j->request.gen;
+    wish.who = &who;
     if (placement_choose(j->call.s, j->request.model, &wish, j->model, &where, &why) || job_start(j, &where, &why))
         finish_failed(j, &why);
 }
@@ -303,11 +307,14 @@ static void on_answer(void *arg, const struct question_answer *known) {
     question_drop(q);
 }
 
-// Returns -1 where nothing is to be asked.
+// Returns -1 where nothing is to be asked, also since the agent may have nothing read here.
 static int job_ask(struct job *j) {
     char model[LIMIT_MODEL_NAME + 1];
     struct err why;
+    struct policy_subject who = authority_owner(j->call.s);
     if (!question_matters(j->call.s, j->request.model, model)) return -1;
+    who.model = model;
+    if (authority_check(j->call.s, &who, POLICY_PREFILL, node_self(j->call.s), &why)) return -1;
     j->question = question_ask(j->call.s, model, &j->request.gen, on_answer, j, &why);
     if (!j->question) return -1; // where it can be placed at all it can be placed without
     enter(j, JOB_ASKING);

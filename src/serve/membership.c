@@ -2,6 +2,7 @@
 #include "base/bytes.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "serve/authority.h"
 #include "serve/cluster_internal.h"
 
 #include <stdio.h>
@@ -186,6 +187,7 @@ int membership_begin(struct cluster *c, struct roster *r, struct err *e) {
     c->trouble = c->alarm = (struct err){.code = ERR_NONE};
     log_info("this node is '%s' of cluster '%s' now, epoch %lld", cluster_self(c)->name, r->cluster,
              (long long)r->epoch);
+    authority_changed(c->s);
     event_del(c->parting);
     membership_drop_strangers(c); // of a membership before
     obey(c);
@@ -198,6 +200,7 @@ void membership_end(struct cluster *c) {
     invite_end_all(c);
     roster_free(c->roster);
     c->roster = NULL;
+    authority_changed(c->s);
     c->alarm = (struct err){.code = ERR_NONE};
     forget_notes(c);
     if (event_add(c->parting, &soon)) membership_drop_strangers(c);
@@ -248,6 +251,7 @@ static int take(struct cluster *c, struct roster *r, const struct peer *from, st
     c->roster = r;
     log_info("roster of epoch %lld: %zu nodes%s%s", (long long)r->epoch, r->n_nodes, from ? ", from " : "",
              from ? from->name : "");
+    authority_changed(c->s);
     gossip_roster(c, from); // also to those who are not in it any more
     obey(c);
     gossip_state(c);

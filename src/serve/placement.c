@@ -1,4 +1,5 @@
 #include "serve/placement.h"
+#include "serve/authority.h"
 #include "serve/cluster.h"
 #include "serve/node.h"
 #include "serve/planning.h"
@@ -15,21 +16,62 @@ static const struct peer *next_holder(const struct serve *s, const char *model, 
     return p;
 }
 
-// The node that gets what was not wished for; `name` becomes the model's whole name.
-static int default_node(struct serve *s, const char *model, char *name, char out[NODE_ID], struct err *e) {
-    struct err why = {.code = ERR_NONE};
-    const struct model *here = models_get(s->models, model, &why);
-    const struct peer *p = here ? NULL : next_holder(s, model, NULL);
-    if (here) {
-        snprintf(name, LIMIT_MODEL_NAME + 1, "%s", here->name);
-        snprintf(out, NODE_ID, "%s", node_self(s));
+// Nodes that get what was not wished for, the best first.
+struct candidates {
+    char ids[PLACEMENT_NODES][NODE_ID];
+    size_t n;
+};
+
+static void find_candidates(const struct serve *s, const char *model, bool here, struct candidates *c) {
+    c->n = 0;
+    if (here) snprintf(c->ids[c->n++], NODE_ID, "%s", node_self(s));
+    for (const struct peer *p = next_holder(s, model, NULL); p && c->n < PLACEMENT_NODES; p = next_holder(s, model, p))
+        snprintf(c->ids[c->n++], NODE_ID, "%s", p->id);
+}
+
+// The first that the policy permits with what was wished: one node before two. ERR_DENIED: the first one's reason;
+// ERR_NOT_FOUND: there is no candidate.
+static int first_permitted(struct serve *s, const struct placement_wish *wish, const struct policy_subject *who,
+                           const struct candidates *c, struct course_spec *out, struct err *e) {
+    struct err first = {.code = ERR_NONE}, why;
+    for (size_t i = 0, pairs = c->n * c->n; i < c->n + pairs; i++) { // each alone, then each with each
+        size_t reads = i < c->n ? i : (i - c->n) / c->n, writes = i < c->n ? i : (i - c->n) % c->n;
+        const char *prefill = wish->prefill ? out->prefill : c->ids[reads];
+        const char *decode = wish->decode ? out->decode : c->ids[writes];
+        if (authority_place(s, who, prefill, decode, NULL, &why)) {
+            if (!first.code) first = why;
+            continue;
+        }
+        if (!wish->prefill) snprintf(out->prefill, NODE_ID, "%s", prefill);
+        if (!wish->decode) snprintf(out->decode, NODE_ID, "%s", decode);
         return 0;
     }
-    if (p) {
-        snprintf(out, NODE_ID, "%s", p->id);
-        return 0;
+    if (!first.code) err_set(&first, ERR_NOT_FOUND, "no node that can be reached has it");
+    if (e) *e = first;
+    return -1;
+}
+
+static bool uses_here(const struct serve *s, const struct course_spec *out) {
+    return node_is_self(s, out->prefill) || node_is_self(s, out->decode);
+}
+
+// The nodes that get what was not wished for; out->model becomes the model's whole name. No model is loaded here for
+// someone who may not use it here.
+static int default_nodes(struct serve *s, const struct placement_wish *wish, struct policy_subject *who, char *name,
+                         struct course_spec *out, struct err *e) {
+    struct err why = {.code = ERR_NONE}, missing = {.code = ERR_NONE};
+    struct candidates c;
+    const struct model *only = name[0] ? NULL : models_get(s->models, "", &missing); // loads nothing
+    if (only) snprintf(name, LIMIT_MODEL_NAME + 1, "%s", only->name);
+    who->model = name;
+    for (int here = missing.code ? 0 : 1; here >= 0; here--) {
+        find_candidates(s, name, here, &c);
+        if (first_permitted(s, wish, who, &c, out, &why)) break;
+        const struct model *m = here && uses_here(s, out) ? models_get(s->models, name, &missing) : NULL;
+        if (m) snprintf(name, LIMIT_MODEL_NAME + 1, "%s", m->name);
+        if (m || !here || !uses_here(s, out)) return 0;
     }
-    if (e) *e = why;
+    if (e) *e = why.code == ERR_NOT_FOUND && missing.code ? missing : why;
     return -1;
 }
 
@@ -40,9 +82,20 @@ static int read_handover(const char *word, struct course_spec *out, struct err *
     return err_param(e, "x-nebulus-handover", "x-nebulus-handover must be zero-stall, wait or after");
 }
 
+// Whatever has been chosen, and by whomever.
+static int permit(const struct serve *s, struct policy_subject *who, struct course_spec *out, struct err *e) {
+    bool writes_on;
+    who->model = out->model;
+    if (authority_place(s, who, out->prefill, out->decode, &writes_on, e)) return -1;
+    out->reads_only = !writes_on;
+    return 0;
+}
+
 int placement_choose(struct serve *s, const char *model, const struct placement_wish *wish, char *name,
                      struct course_spec *out, struct err *e) {
-    *out = (struct course_spec){.model = name, .named = wish->prefill || wish->decode};
+    static const struct policy_subject nobody = {.n = 0};
+    struct policy_subject who = wish->who ? *wish->who : nobody;
+    *out = (struct course_spec){.model = name, .who = wish->who, .named = wish->prefill || wish->decode};
     snprintf(name, LIMIT_MODEL_NAME + 1, "%s", model);
     if (read_handover(wish->handover ? wish->handover : "zero-stall", out, e)) return -1;
     if (wish->wire && strcmp(wish->wire, "f16") != 0 && strcmp(wish->wire, "q8_0") != 0)
@@ -50,12 +103,9 @@ int placement_choose(struct serve *s, const char *model, const struct placement_
     snprintf(out->wire, sizeof out->wire, "%s", wish->wire ? wish->wire : "");
     if (wish->prefill && node_find(s, "x-nebulus-prefill", wish->prefill, out->prefill, e)) return -1;
     if (wish->decode && node_find(s, "x-nebulus-decode", wish->decode, out->decode, e)) return -1;
-    char node[NODE_ID];
-    if (wish->prefill && wish->decode && model[0]) return planning_place(s, wish, out, e);
-    if (default_node(s, model, name, node, e)) return -1;
-    if (!wish->prefill) snprintf(out->prefill, NODE_ID, "%s", node);
-    if (!wish->decode) snprintf(out->decode, NODE_ID, "%s", node);
-    return planning_place(s, wish, out, e);
+    bool placed = wish->prefill && wish->decode && model[0];
+    if (!placed && default_nodes(s, wish, &who, name, out, e)) return -1;
+    return planning_place(s, wish, out, e) || permit(s, &who, out, e) ? -1 : 0;
 }
 
 // ---------------------------------------------------------------- fail-over
@@ -78,9 +128,14 @@ void placement_asked(struct placement_past *past, const char *node, uint64_t whe
     past->asked[at].when = when;
 }
 
-int placement_other(struct serve *s, const char *model, const struct placement_past *past, uint64_t now,
+static bool may_do_all(const struct serve *s, const struct policy_subject *who, const char *node) {
+    return !authority_place(s, who, node, node, NULL, NULL);
+}
+
+int placement_other(struct serve *s, const struct policy_subject *who, const struct placement_past *past, uint64_t now,
                     char out[NODE_ID], struct err *e) {
-    const char *best = models_find(s->models, model) ? node_self(s) : NULL;
+    const char *model = who->model, *self = node_self(s);
+    const char *best = models_find(s->models, model) && may_do_all(s, who, self) ? self : NULL;
     uint64_t oldest = best ? when_asked(past, best) : now;
     if (oldest >= now) {
         best = NULL;
@@ -88,12 +143,13 @@ int placement_other(struct serve *s, const char *model, const struct placement_p
     }
     for (const struct peer *p = next_holder(s, model, NULL); p; p = next_holder(s, model, p)) {
         uint64_t when = when_asked(past, p->id);
-        if (when >= oldest) continue;
+        if (when >= oldest || !may_do_all(s, who, p->id)) continue;
         best = p->id;
         oldest = when;
     }
     if (!best)
-        return err_set(e, ERR_NOT_FOUND, "no other node that can be reached has '%s': see `nebulus nodes`", model);
+        return err_set(e, ERR_NOT_FOUND,
+                       "no other node that can be reached has '%s' and may compute this: see `nebulus nodes`", model);
     snprintf(out, NODE_ID, "%s", best);
     return 0;
 }

@@ -1,4 +1,5 @@
 // Where jobs go, with models and peers that the test makes up.
+#include "serve/authority.h"
 #include "serve/node.h"
 #include "serve/placement.h"
 #include "serve/planning.h"
@@ -73,6 +74,28 @@ int node_find(const struct serve *serve, const char *header, const char *wish, c
     return 0;
 }
 
+static const struct policy_agent ann = {.id = "ann"};
+static const struct policy_subject ann_asks = {.lineage = &ann, .n = 1};
+
+// What the policy of the test does not permit: "p:ID" (reading), "d:ID" (writing), "ID>ID" (rows).
+static const char *denied = "";
+
+static bool is_denied(const char *a, const char *sign, const char *b) {
+    char what[40];
+    snprintf(what, sizeof what, "%s%s%s", a, sign, b);
+    return strstr(denied, what);
+}
+
+int authority_place(const struct serve *serve, const struct policy_subject *who, const char *prefill,
+                    const char *decode, bool *writes_on, struct err *e) {
+    (void)serve;
+    assert_string_equal(who->model, "m");
+    assert_string_equal(who->lineage->id, "ann");
+    if (writes_on) *writes_on = !is_denied("d", ":", prefill);
+    if (!is_denied("p", ":", prefill) && !is_denied("d", ":", decode) && !is_denied(prefill, ">", decode)) return 0;
+    return err_set(e, ERR_DENIED, "%s and %s", prefill, decode);
+}
+
 static const char *planned; // where the planner would have jobs read; NULL: it knows too little
 static bool forbidden;
 static int questions;
@@ -93,6 +116,7 @@ static int setup(void **state) {
         models_of[i] = NULL;
     }
     here = planned = NULL;
+    denied = "";
     forbidden = false;
     questions = 0;
     return 0;
@@ -110,8 +134,8 @@ static struct course_spec spec;
 static struct err why;
 
 static int choose(const char *model, const char *prefill, const char *decode) {
-    return placement_choose(&s, model, &(struct placement_wish){.prefill = prefill, .decode = decode}, name, &spec,
-                            &why);
+    const struct placement_wish wish = {.prefill = prefill, .decode = decode, .who = &ann_asks};
+    return placement_choose(&s, model, &wish, name, &spec, &why);
 }
 
 static void expect(const char *prefill, const char *decode, const char *model) {
@@ -186,13 +210,42 @@ static void test_the_planner_chooses_what_is_not_wished(void **state) {
     assert_non_null(strstr(why.msg, "it is tired"));
 }
 
+static void test_what_the_policy_permits(void **state) {
+    (void)state;
+    here = models_of[0] = models_of[1] = "m";
+    denied = "p:aaaa"; // one node that may do all comes before two
+    assert_int_equal(choose("m", NULL, NULL), 0);
+    expect("bbbb", "bbbb", "m");
+    assert_false(spec.reads_only);
+    denied = "p:aaaa d:bbbb d:cccc";
+    assert_int_equal(choose("m", NULL, NULL), 0);
+    expect("bbbb", "aaaa", "m");
+    assert_true(spec.reads_only); // b gives the first token, no more
+    denied = "p:aaaa d:bbbb d:cccc bbbb>aaaa";
+    assert_int_equal(choose("m", NULL, NULL), 0);
+    expect("cccc", "aaaa", "m");
+    denied = "d:aaaa d:bbbb d:cccc";
+    assert_int_equal(choose("m", NULL, NULL), -1);
+    assert_int_equal(why.code, ERR_DENIED);
+    assert_string_equal(why.msg, "aaaa and aaaa");
+    denied = "p:bbbb"; // also what was wished
+    assert_int_equal(choose("m", "b", "c"), -1);
+    assert_int_equal(why.code, ERR_DENIED);
+    assert_int_equal(choose("m", "b", NULL), -1);
+    assert_int_equal(choose("m", NULL, "b"), 0);
+    expect("aaaa", "bbbb", "m");
+    planned = "bbbb"; // and what was planned
+    assert_int_equal(choose("m", NULL, NULL), -1);
+    assert_int_equal(why.code, ERR_DENIED);
+}
+
 static void test_how(void **state) {
     (void)state;
     static const struct {
         const char *word;
         bool zero_stall, late;
     } ways[] = {{"zero-stall", true, false}, {"wait", false, false}, {"after", false, true}};
-    struct placement_wish wish = {.wire = "q8_0"};
+    struct placement_wish wish = {.wire = "q8_0", .who = &ann_asks};
     here = "m";
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         wish.handover = ways[i].word;
@@ -210,7 +263,8 @@ static void test_how(void **state) {
 
 static void expect_other(const struct placement_past *past, uint64_t now, const char *wanted) {
     char out[NODE_ID];
-    assert_int_equal(placement_other(&s, "m", past, now, out, &why), wanted ? 0 : -1);
+    const struct policy_subject who = {.lineage = &ann, .n = 1, .model = "m"};
+    assert_int_equal(placement_other(&s, &who, past, now, out, &why), wanted ? 0 : -1);
     if (wanted) assert_string_equal(out, wanted);
     if (!wanted) assert_int_equal(why.code, ERR_NOT_FOUND);
 }
@@ -238,6 +292,16 @@ static void test_another_node(void **state) {
     expect_other(&past, 6, NULL);
 }
 
+static void test_another_node_that_may(void **state) {
+    (void)state;
+    struct placement_past past = {.n = 0};
+    here = models_of[0] = models_of[1] = "m";
+    denied = "d:aaaa p:bbbb";
+    expect_other(&past, 5, "cccc");
+    denied = "d:aaaa p:bbbb p:cccc";
+    expect_other(&past, 5, NULL);
+}
+
 static void test_more_nodes_than_members(void **state) {
     (void)state;
     struct placement_past past = {.n = 0};
@@ -261,6 +325,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_else_the_first_that_is_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wishes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_planner_chooses_what_is_not_wished, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_the_policy_permits, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_another_node_that_may, setup, teardown),
         cmocka_unit_test_setup_teardown(test_how, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_node, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_nodes_than_members, setup, teardown),

@@ -1,5 +1,6 @@
 #include "serve/plan_routes.h"
 #include "base/json.h"
+#include "serve/authority.h"
 #include "serve/planning.h"
 
 #include <stdlib.h>
@@ -74,7 +75,9 @@ void plan_show(const struct call *c) {
     struct planning *p = NULL;
     size_t n = 0;
     if (!read_question(c, &a, &why)) {
-        const struct planning_question q = {.model = a.model, .wire = "", .prompt = a.prompt, .generate = a.generate};
+        const struct policy_subject who = authority_owner(c->s);
+        const struct planning_question q = {
+            .model = a.model, .wire = "", .who = &who, .prompt = a.prompt, .generate = a.generate};
         p = planning_new(c->s, &q, &why);
         n = p ? plan_rank(&p->input, plans, PLANS_SHOWN, &why) : 0;
     }

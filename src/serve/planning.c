@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "serve/authority.h"
 #include "serve/links.h"
 #include "serve/node.h"
 #include "serve/profiles.h"
@@ -209,6 +210,36 @@ static const struct worker_info *info_here(const struct serve *s, const char *mo
     return status->state == ENGINE_READY ? &status->info : NULL;
 }
 
+// ---------------------------------------------------------------- what the policy permits
+static bool may(const struct authority_look *l, enum policy_phase phase, const struct policy_spot *spot,
+                struct planning *p, size_t node) {
+    struct policy_decision d;
+    policy_view_decide(&l->view, phase, spot, &d);
+    if (d.allow) return true;
+    policy_decision_text(l->view.policy, &d, p->forbidden[node], PLANNING_REASON);
+    p->nodes[node].forbidden = p->forbidden[node];
+    return false;
+}
+
+static void forbid(struct serve *s, struct planning *p, const struct planning_question *q) {
+    static const struct policy_subject nobody = {.n = 0};
+    struct policy_subject who = q->who ? *q->who : nobody;
+    struct authority_look l;
+    struct policy_decision d;
+    who.model = q->model;
+    authority_look(s, &who, &l);
+    for (size_t i = 0; i < p->input.n; i++) {
+        struct policy_spot *here = &p->spots[i];
+        authority_spot(&l, p->ids[i], here);
+        p->nodes[i].no_prefill |= !may(&l, POLICY_PREFILL, here, p, i);
+        p->nodes[i].no_decode |= !may(&l, POLICY_DECODE, here, p, i);
+    }
+    for (size_t i = 0; i < p->input.n * p->input.n; i++) {
+        policy_view_decide_kv(&l.view, &p->spots[i / p->input.n], &p->spots[i % p->input.n], &d);
+        if (!d.allow) p->links[i] = (struct link_cost){.bytes_s = 0};
+    }
+}
+
 // ---------------------------------------------------------------- what was chosen for the like
 static size_t size_class(double prompt) {
     double n = floor(log2(fmax(prompt, 1)) / 2);
@@ -261,6 +292,7 @@ struct planning *planning_new(struct serve *s, const struct planning_question *q
         return NULL;
     }
     add_rows(s, p, q, here);
+    forbid(s, p, q);
     recall(s, p, q);
     return p;
 }
@@ -316,6 +348,7 @@ int planning_place(struct serve *s, const struct placement_wish *wish, struct co
         .wire = out->wire,
         .prefill = wish->prefill ? out->prefill : NULL,
         .decode = wish->decode ? out->decode : NULL,
+        .who = wish->who,
         .prompt = planning_prompt_tokens(s, out->model, wish->gen),
         .generate = planning_answer_tokens(s, out->model, wish->gen->max_tokens, wish->gen->ignore_eos),
         .tokens = wish->tokens,

@@ -13,6 +13,7 @@
 // - Of a prompt whose tokens are known (serve/question.h) it is known how many this node keeps of an earlier request,
 // and
 //   how many others do at least, by the marks that they tell (engine/kept.h).
+// - What the policy does not permit is no plan: neither a phase at a node nor rows from one to another.
 #pragma once
 
 #include "engine/request.h"
@@ -23,21 +24,26 @@ struct planner;
 struct planner *planner_new(struct err *e) MUST_USE;
 void planner_free(struct planner *p); // NULL is fine
 
+enum { PLANNING_REASON = 120 }; // bytes of why the policy forbids a node something
+
 struct planning { // one question; big: on the heap
     struct plan_input input;
     struct plan_node nodes[PLAN_NODES];
     struct link_cost links[PLAN_NODES * PLAN_NODES];
     char ids[PLAN_NODES][NODE_ID], names[PLAN_NODES][PEERS_NAME];
+    char forbidden[PLAN_NODES][PLANNING_REASON];
+    struct policy_spot spots[PLAN_NODES];
     struct plan_place last;
 };
 
 struct planning_question {
-    const char *model;            // its whole name
-    const char *wire;             // "f16", "q8_0"; "" = as the settings say
-    const char *prefill, *decode; // ids that are given; NULL where the planner chooses
-    double prompt, generate;      // tokens
-    const int32_t *tokens;        // of the prompt, and how many of the first ones this node keeps
-    int32_t n_tokens, kept;       // n_tokens = 0: not known, and taken for new everywhere
+    const char *model;                // its whole name
+    const char *wire;                 // "f16", "q8_0"; "" = as the settings say
+    const char *prefill, *decode;     // ids that are given; NULL where the planner chooses
+    const struct policy_subject *who; // asks, without the model; NULL: nobody, who may do nothing
+    double prompt, generate;          // tokens
+    const int32_t *tokens;            // of the prompt, and how many of the first ones this node keeps
+    int32_t n_tokens, kept;           // n_tokens = 0: not known, and taken for new everywhere
 };
 
 // What would be planned for: NULL where nothing can be, as no node with the model has a measured profile (e:

@@ -1,4 +1,5 @@
 // What the planner is asked about jobs, with nodes, profiles and links that the test makes up.
+#include "serve/authority.h"
 #include "serve/links.h"
 #include "serve/node.h"
 #include "serve/planning.h"
@@ -112,6 +113,30 @@ bool links_estimate(const struct links *l, const char *node, struct links_estima
     return world[at(node)].bytes_s > 0;
 }
 
+// The policy of the test; everything is permitted to ann where it is NULL.
+static const char *rules;
+static struct policy *policy;
+static const struct policy_agent ann = {.id = "ann"};
+static const struct policy_subject ann_asks = {.lineage = &ann, .n = 1};
+
+void authority_look(const struct serve *serve, const struct policy_subject *who, struct authority_look *out) {
+    struct err e = {.code = ERR_NONE};
+    char text[512];
+    snprintf(text, sizeof text, "{\"v\":1,\"rules\":[{\"id\":\"all\",\"effect\":\"permit\"}%s]}", rules ? rules : "");
+    policy_free(policy);
+    policy = policy_read(text, strlen(text), &e);
+    if (!policy) fail_msg("%s", e.msg);
+    assert_string_equal(who->model, "m");
+    out->s = serve;
+    policy_view(policy, who, &out->view);
+}
+
+void authority_spot(const struct authority_look *l, const char *node, struct policy_spot *out) {
+    static const char *const none[1];
+    const struct policy_node known = {.id = node, .name = node, .labels = {none, 0}};
+    policy_view_node(&l->view, &known, out);
+}
+
 // This node writes fast, b reads fast, c is as this one.
 static int setup(void **state) {
     static const struct profile slow = {.prefill_base = 0.01, .prefill_token = 2e-3, .decode_base = 5e-3},
@@ -139,6 +164,9 @@ static int teardown(void **state) {
     (void)state;
     planner_free(s.planner);
     s.planner = NULL;
+    rules = NULL;
+    policy_free(policy);
+    policy = NULL;
     json_decref(told);
     told = NULL;
     return 0;
@@ -151,7 +179,8 @@ static struct err why;
 // Today's default is this node.
 static int place(size_t prompt, int64_t gen, const char *prefill, const char *decode) {
     struct gen_request r = {.kind = PROMPT_TOKENS, .prompt = json_array(), .max_tokens = gen, .ignore_eos = true};
-    struct placement_wish wish = {.prefill = prefill, .decode = decode, .handover = handover, .gen = &r};
+    struct placement_wish wish = {
+        .prefill = prefill, .decode = decode, .handover = handover, .gen = &r, .who = &ann_asks};
     for (size_t i = 0; i < prompt; i++) json_array_append_new(r.prompt, json_integer(1));
     spec = (struct course_spec){.model = "m", .zero_stall = true};
     snprintf(spec.prefill, sizeof spec.prefill, "%s", prefill ? prefill : "aaaa");
@@ -206,6 +235,31 @@ static void test_only_nodes_that_can(void **state) {
         assert_int_equal(place(1000, 50, NULL, NULL), 0);
         expect(cases[i].takes_part ? "bbbb" : "aaaa", "aaaa");
     }
+}
+
+static void test_only_what_the_policy_permits(void **state) {
+    (void)state;
+    static const struct {
+        const char *rules, *prefill, *decode;
+    } cases[] = {
+        {",{\"id\":\"f\",\"effect\":\"forbid\",\"phases\":[\"prefill\"],\"nodes\":[\"bbbb\"]}", "aaaa", "aaaa"},
+        {",{\"id\":\"f\",\"effect\":\"forbid\",\"phases\":[\"kv\"],\"dst\":[\"!bbbb\"]}", "aaaa", "aaaa"},
+        {",{\"id\":\"f\",\"effect\":\"forbid\",\"phases\":[\"decode\"],\"nodes\":[\"bbbb\"]}", "bbbb", "aaaa"},
+        {",{\"id\":\"f\",\"effect\":\"forbid\",\"nodes\":[\"aaaa\"]}", "bbbb", "bbbb"},
+        {",{\"id\":\"f\",\"effect\":\"forbid\",\"agents\":[\"bob\"]}", "bbbb", "aaaa"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        teardown(NULL);
+        setup(NULL);
+        world[2].state = NULL;
+        rules = cases[i].rules;
+        assert_int_equal(place(1000, 50, NULL, NULL), 0);
+        expect(cases[i].prefill, cases[i].decode);
+    }
+    rules = ",{\"id\":\"f7\",\"effect\":\"forbid\",\"phases\":[\"decode\"]}";
+    assert_int_equal(place(1000, 50, NULL, NULL), -1);
+    assert_int_equal(why.code, ERR_DENIED);
+    assert_non_null(strstr(why.msg, "rule f7 forbids it"));
 }
 
 static void test_where_nothing_is_known_nothing_is_planned(void **state) {
@@ -331,7 +385,7 @@ static void test_small_changes_change_nothing(void **state) {
 
 static void test_packed_rows_take_less(void **state) {
     (void)state;
-    struct planning_question q = {.model = "m", .wire = "f16", .prompt = 1000, .generate = 50};
+    struct planning_question q = {.who = &ann_asks, .model = "m", .wire = "f16", .prompt = 1000, .generate = 50};
     struct planning *exact = planning_new(&s, &q, &why);
     q.wire = "q8_0";
     struct planning *packed = planning_new(&s, &q, &why);
@@ -377,6 +431,7 @@ int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {TEST(test_long_prompts_go_over_two_nodes),
                                        TEST(test_only_nodes_that_can),
+                                       TEST(test_only_what_the_policy_permits),
                                        TEST(test_where_nothing_is_known_nothing_is_planned),
                                        TEST(test_one_wish_leaves_the_other),
                                        TEST(test_two_wishes_are_predicted),

@@ -1,6 +1,7 @@
 #include "serve/routes.h"
 #include "base/address.h"
 #include "net/http_json.h"
+#include "serve/authority.h"
 #include "serve/cluster_routes.h"
 #include "serve/drain.h"
 #include "serve/job.h"
@@ -28,6 +29,9 @@ static const struct route {
     {"GET", "/nebulus/v1/profile", profiles_show},
     {"POST", "/nebulus/v1/profile", profiles_start},
     {"POST", "/nebulus/v1/plan", plan_show},
+    {"GET", "/nebulus/v1/policy", authority_show},
+    {"POST", "/nebulus/v1/policy", authority_apply},
+    {"POST", "/nebulus/v1/can-i", authority_can_i},
     {"POST", "/nebulus/v1/load", load_start},
     {"POST", "/nebulus/v1/stop", status_stop},
     {"POST", "/nebulus/v1/drain", drain_start},

@@ -6,6 +6,7 @@
 #include "serve/metrics.h"
 #include "serve/models.h"
 
+struct authority;
 struct discovery;
 struct links;
 struct planner;
@@ -19,6 +20,7 @@ struct serve {
     struct store store;
     struct models *models; // lives longer than http: questions are answered to the end
     struct cluster *cluster;
+    struct authority *authority;
     struct discovery *discovery; // NULL: it is off
     struct links *links;
     struct planner *planner; // NULL: nothing is planned
