@@ -933,6 +933,32 @@ static void test_places_fail_during_a_fetch(void **state) {
     forget();
 }
 
+static void test_a_place_that_may_only_read(void **state) {
+    (void)state;
+    reads_only = true;
+    struct flow *f = new_flow(A, B, true);
+    opened(f, A, 0);
+    expect("open A rows of B; begin 5; open B 11,12,13,14,15 rows of A; "); // no timer: it waits for B
+    opened(f, B, 0);
+    expect("stream AB 0; start A; ");
+    told(f, A, 1, 1);
+    expect("text a 1; timer 10000; pause A; ");
+    flow_paused(f, A, 1, PROMPT);
+    forget();
+    failed(f, B, ERR_INTERNAL); // A stands by, and still may not write
+    expect("cut A; timer 0; drop A; fail denied; ");
+    flow_free(f);
+    for (int begun = 0; begun < 2; begun++) { // B is lost while A reads, or before
+        f = new_flow(A, B, true);
+        opened(f, A, 0);
+        if (begun) opened(f, B, 0);
+        forget();
+        failed(f, B, ERR_INTERNAL);
+        expect(begun ? "cut A; drop A; fail denied; " : "drop A; fail denied; ");
+        flow_free(f);
+    }
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -942,6 +968,7 @@ int main(void) {
         TEST(test_decode_place_stays_behind),
         TEST(test_decode_place_comes_nearer),
         TEST(test_paused_after_the_first_token),
+        TEST(test_a_place_that_may_only_read),
         TEST(test_ends_while_pausing),
         TEST(test_decode_place_is_late),
         TEST(test_decode_place_is_full),
