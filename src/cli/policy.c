@@ -42,7 +42,7 @@ static const char first_policy[] =
     "    {\n"
     "      \"id\": \"private-stays-home\",\n"
     "      \"note\": \"What is labelled private is computed on nodes with the label home, and nowhere else (nebulus "
-    "cluster label NODE home)\",\n"
+    "node set NODE --label home)\",\n"
     "      \"effect\": \"forbid\",\n"
     "      \"labels\": [\"private\"],\n"
     "      \"nodes\": [\"!@home\"]\n"
@@ -314,7 +314,7 @@ static int run(struct invocation *in) {
 const struct command command_policy = {
     .name = "policy",
     .group = "Authority",
-    .arguments = "init|check|test|diff|show|apply [FILE...]",
+    .arguments = "WHAT [FILE...]",
     .summary = "Say who may run what where",
     .details =
         "init [FILE] writes a document to begin from, with notes; check and test read FILE and run the tests that "

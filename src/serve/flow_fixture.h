@@ -100,17 +100,14 @@ static void on_fail(void *io, const struct err *why) {
     buf_printf(&orders, "fail %s; ", err_name(why->code));
 }
 
-static long head_ms;   // of the next plan
+static long head_ms; // of the next plan
 static bool reads_only;
 
 static struct flow *try_new(int prefill, int decode, bool zero_stall, struct err *e) {
     static const struct flow_io io = {on_open, on_stream, on_cut,   on_start, on_pause, on_another,
                                       on_drop, on_timer,  on_begin, on_text,  on_end,   on_fail};
-    struct flow_plan p = {.prefill = prefill,
-                          .decode = decode,
-                          .zero_stall = zero_stall,
-                          .reads_only = reads_only,
-                          .head_ms = head_ms};
+    struct flow_plan p = {
+        .prefill = prefill, .decode = decode, .zero_stall = zero_stall, .reads_only = reads_only, .head_ms = head_ms};
     return flow_new(&p, &io, NULL, e);
 }
 

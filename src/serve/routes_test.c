@@ -1,6 +1,7 @@
 // Routes, jobs and models together, over real HTTP, against a fake worker: this program, run with the argument
 // "worker". The name of the model's file tells it how to load, the prompt how to answer.
 #include "engine/protocol.h"
+#include "serve/authority.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
 
@@ -122,6 +123,10 @@ static int setup(void **state) {
     snprintf(w->s.host, sizeof w->s.host, "127.0.0.1");
     snprintf(w->s.store.dir, sizeof w->s.store.dir, "%s", w->dir);
     assert_int_equal(path_self(w->s.store.program, &e), 0);
+    struct paths paths;
+    memset(&paths, 0, sizeof paths);
+    snprintf(paths.state, sizeof paths.state, "%s", w->dir);
+    assert_non_null(w->s.authority = authority_new(&paths, &e));
     w->s.models = models_new(w->s.base, &w->s.settings, &w->s.store, &e);
     w->s.http = http_server_new(w->s.base, routes_handle, &w->s, &e);
     assert_int_equal(http_server_listen(w->s.http, "127.0.0.1", 0, &w->s.port, &e), 0);
@@ -139,6 +144,7 @@ static int teardown(void **state) {
     event_free(w->net);
     assert_int_equal(event_base_dispatch(w->s.base), 1); // until the workers are gone
     serve_close(&w->s);
+    authority_free(w->s.authority);
     for (size_t i = 0; i < sizeof stored / sizeof *stored; i++) {
         snprintf(path, sizeof path, "%s/%s.gguf", w->dir, stored[i]);
         unlink(path);

@@ -1,7 +1,8 @@
 // What a change of the policy changes: both are asked everything that either speaks of. The world that they are asked
 // about has every agent, group, model, node and label of their rules (of a pattern: one name that it fits), one of each
 // kind that no rule names, the members of several groups that tests name, and each moment at which a rule's hours begin
-// or end. What only a combination of patterns would tell apart is not in it. Pure functions. Threads: any; one at a time.
+// or end. What only a combination of patterns would tell apart is not in it. Pure functions. Threads: any; one at a
+// time.
 #pragma once
 
 #include "trust/policy.h"
