@@ -37,7 +37,7 @@
 #define LIMIT_PROFILES            256u         // files of those
 #define LIMIT_METRICS             (1u << 20)   // one answer of /metrics, bytes
 #define LIMIT_API_LINE            (2u << 20)   // one line of an NDJSON answer, bytes
-#define LIMIT_PARALLEL            255u         // sequences of one worker (libllama's 256, less one for moving rows)
+#define LIMIT_PARALLEL            254u // sequences of one worker (libllama's 256, less those for moving rows and measuring)
 #define LIMIT_KV_LAYERS           1024u        // layers of a KV cache that is streamed
 #define LIMIT_KV_WIDTH            (1u << 18)   // elements of a row of one layer
 #define LIMIT_KV_ROWS             1024u        // rows of a unit

@@ -77,29 +77,41 @@ static int speeds_text(const json_t *one, const char *phase, char *out, size_t s
     return 0;
 }
 
+// Gbit/s out of the KV cache and into it, "31 / 12"
+static int rows_text(const json_t *one, char *out, size_t size, struct err *e) {
+    double leave = 0, enter = 0;
+    if (json_get_real(one, "export_bytes_s", 0, 1e15, &leave, e) ||
+        json_get_real(one, "import_bytes_s", 0, 1e15, &enter, e))
+        return -1;
+    snprintf(out, size, leave > 0 ? "%.3g / %.3g" : "-", leave * 8 / 1e9, enter * 8 / 1e9);
+    return 0;
+}
+
 static int print_row(struct table *t, const json_t *one, struct err *e) {
     const char *model = "?", *node = "?", *source = "?";
     double age = 0, error = 0;
-    char read[96], write[96], since[SIZE_TEXT] = "-", off[16] = "-";
+    char moves[48], read[96], write[96], since[SIZE_TEXT] = "-", off[16] = "-";
     bool measuring = false;
     if (json_get_string(one, "model", &model, e) || json_get_string(one, "node", &node, e) ||
         json_get_string(one, "source", &source, e) || json_get_real(one, "age_s", 0, 1e15, &age, e) ||
         json_get_real(one, "error", 0, 1, &error, e) || json_get_bool(one, "measuring", &measuring, e) ||
         speeds_text(one, "prefill", read, sizeof read, e) || speeds_text(one, "decode", write, sizeof write, e))
         return -1;
+    if (rows_text(one, moves, sizeof moves, e)) return -1;
     if (strcmp(source, "guessed") != 0) {
         term_duration(since, (uint64_t)age);
         snprintf(off, sizeof off, "%.0f %%", 100 * error);
     }
     return table_cell(t, e, "%s", model) || table_cell(t, e, "%s", node) || table_cell(t, e, "%s", read) ||
-                   table_cell(t, e, "%s", write) || table_cell(t, e, "%s%s", source, measuring ? ", measuring" : "") ||
-                   table_cell(t, e, "%s", since) || table_cell(t, e, "%s", off)
+                   table_cell(t, e, "%s", write) || table_cell(t, e, "%s", moves) ||
+                   table_cell(t, e, "%s%s", source, measuring ? ", measuring" : "") || table_cell(t, e, "%s", since) ||
+                   table_cell(t, e, "%s", off)
                ? -1
                : 0;
 }
 
 static int print(const json_t *answer, struct err *e) {
-    static const char *const head[] = {"MODEL", "NODE", ">READS", ">WRITES", "SOURCE", ">AGE", ">ERROR"};
+    static const char *const head[] = {"MODEL", "NODE", ">READS", ">WRITES", ">ROWS", "SOURCE", ">AGE", ">ERROR"};
     const json_t *list = json_object_get(answer, "profiles");
     struct table t;
     int rc = 0;
@@ -111,7 +123,8 @@ static int print(const json_t *answer, struct err *e) {
     for (size_t i = 0; i < json_array_size(list) && !rc; i++) rc = print_row(&t, json_array_get(list, i), e);
     if (!rc) {
         table_print(&t);
-        printf("tokens/s with prompts of, and after, 512 / 4096 / 16384 tokens\n");
+        printf("tokens/s with prompts of, and after, 512 / 4096 / 16384 tokens; Gbit/s of KV rows out of the cache and "
+               "in\n");
     }
     table_free(&t);
     return rc;

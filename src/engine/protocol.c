@@ -113,6 +113,7 @@ static const struct member info_members[] = {
     MEMBER(worker_info, TEXT, chat_template), MEMBER(worker_info, TEXT, kv_type),
     MEMBER(worker_info, TEXT, emulated),      MEMBER(worker_info, I64, n_params),
     MEMBER(worker_info, I64, model_bytes),    MEMBER(worker_info, I64, kv_bytes_per_token),
+    MEMBER(worker_info, I64, export_bytes_s), MEMBER(worker_info, I64, import_bytes_s),
     MEMBER(worker_info, I32, ctx_train),      MEMBER(worker_info, I32, ctx),
     MEMBER(worker_info, I32, kv_cells),       MEMBER(worker_info, I32, parallel),
     MEMBER(worker_info, I32, threads),        MEMBER(worker_info, I32, chunk),

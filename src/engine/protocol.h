@@ -13,7 +13,7 @@
 //                                                          {"t":"end","id":N, ...gen_result}
 //                                                          {"t":"error","id":N,"code":..,"param":..,"msg":..}
 //   when asked, and every 250 ms of work:                  {"t":"stats", ...worker_stats}
-//   after it, where that is another one now:               {"t":"kept","d":[[tokens,hash],..]}  see engine/kept.h
+//   after it, where that is new:                           {"t":"kept","d":[[tokens,hash],..]}  see engine/kept.h
 //   every 500 ms, while there is anything to do:           {"t":"pulse", ...worker_pulse}
 //
 // Sequences that move (engine/client.h says what each means; blocks and slots are those of engine/arena.h):
@@ -49,6 +49,7 @@ struct worker_info {
     char kv_type[16], emulated[128];     // emulated: whose times its are (plan/emulation.h), "" = its own
     double emulated_costs[WORKER_COSTS]; // the coefficients of plan/cost.h that it is paced to; 0: none
     int64_t n_params, model_bytes, kv_bytes_per_token;
+    int64_t export_bytes_s, import_bytes_s; // rows out of the cache, and in; 0 = not measured
     int32_t ctx_train, ctx, kv_cells, parallel, threads, chunk, layers, vocab;
     // What two workers must share to exchange rows: both in hexadecimal SHA-256.
     char contract[65]; // architecture, shapes, rope parameters, tokenizer (all metadata that computing depends on)
@@ -127,7 +128,6 @@ int begin_decode(const json_t *msg, struct gen_begin *b, int32_t **tokens, struc
 
 // ---- messages of sequences that move (protocol_kv.c)
 int message_id(const json_t *msg, uint64_t *id, struct err *e) MUST_USE;
-
 json_t *kv_shape_encode(const struct kv_shape *s);
 int kv_shape_decode(const json_t *o, struct kv_shape *s, struct err *e) MUST_USE; // as kv_shape_check takes
 

@@ -133,6 +133,8 @@ static void add_node(struct serve *s, struct planning *p, const struct planning_
     struct plan_node *n = &p->nodes[at];
     snprintf(p->ids[at], sizeof p->ids[at], "%s", id);
     node_name(s, id, p->names[at], sizeof p->names[at]);
+    p->export_s[at] = known.export_bytes_s;
+    p->import_s[at] = known.import_bytes_s;
     *n = (struct plan_node){.name = p->names[at],
                             .profile = known.profile,
                             .role = role_of(cluster_role(s->cluster, id)),
@@ -172,6 +174,12 @@ static double packing(const struct serve *s, const struct kv_shape *shape, const
     return packed ? (double)kv_token_bytes(shape, KV_F16) / (double)kv_token_bytes(shape, KV_Q8_0) : 1;
 }
 
+// Rows leave a cache, travel and enter another one at the same time. 0 = not known.
+static double slowest(double link, double out, double in) {
+    if (out > 0) link = fmin(link, out);
+    return in > 0 ? fmin(link, in) : link;
+}
+
 static void add_links(struct serve *s, struct planning *p, const struct kv_shape *shape,
                       const struct planning_question *q) {
     for (size_t i = 1; i < p->input.n; i++) {
@@ -183,7 +191,8 @@ static void add_links(struct serve *s, struct planning *p, const struct kv_shape
             double rows_s = profiles_rows_s(s, p->ids[from], q->model);
             double more = packing(s, shape, q->wire, rows_s, known.bytes_s);
             p->links[from * p->input.n + to] =
-                (struct link_cost){.bytes_s = known.bytes_s * more, .rtt_s = (double)peer->rtt_ns / 1e9};
+                (struct link_cost){.bytes_s = slowest(known.bytes_s * more, p->export_s[from], p->import_s[to]),
+                                   .rtt_s = (double)peer->rtt_ns / 1e9};
         }
     }
 }

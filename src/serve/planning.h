@@ -30,6 +30,7 @@ struct planning { // one question; big: on the heap
     struct plan_input input;
     struct plan_node nodes[PLAN_NODES];
     struct link_cost links[PLAN_NODES * PLAN_NODES];
+    double export_s[PLAN_NODES], import_s[PLAN_NODES]; // bytes per second out of a node's KV cache, and into it
     char ids[PLAN_NODES][NODE_ID], names[PLAN_NODES][PEERS_NAME];
     char forbidden[PLAN_NODES][PLANNING_REASON];
     struct policy_spot spots[PLAN_NODES];

@@ -395,6 +395,18 @@ static void test_packed_rows_take_less(void **state) {
     assert_true(exact->links[1].bytes_s == 1e9);
     assert_true(packed->links[1].bytes_s > 1.88e9 && packed->links[1].bytes_s < 1.89e9);
     assert_true(packed->links[1 * NODES + 2].bytes_s == 0); // between others
+    free(exact);
+    world[1].known.export_bytes_s = 1e8; // a cache that gives its rows slowly away
+    world[0].known.import_bytes_s = 5e7; // or takes them slowly
+    q.wire = "f16";
+    exact = planning_new(&s, &q, &why);
+    assert_non_null(exact);
+    assert_true(exact->links[1].bytes_s == 1e9 && exact->links[NODES].bytes_s == 5e7);
+    world[0].known.import_bytes_s = 0;
+    free(exact);
+    exact = planning_new(&s, &q, &why);
+    assert_non_null(exact);
+    assert_true(exact->links[NODES].bytes_s == 1e8);
     assert_true(exact->input.rows.token_bytes == 4 * 2 * 64 * 2);
     free(exact);
     free(packed);

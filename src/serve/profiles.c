@@ -96,6 +96,8 @@ static bool known_here(const struct serve *s, const struct model *m, struct prof
     *out = (struct profiled){
         .error = one->known_s ? fit_error(&one->fit) : 1, .age_s = profiles_age_s(one), .seen = one->known_s > 0};
     out->emulated = status.info.emulated[0];
+    out->export_bytes_s = fmax(0, (double)status.info.export_bytes_s);
+    out->import_bytes_s = fmax(0, (double)status.info.import_bytes_s);
     fit_profile(&one->fit, &out->profile);
     int64_t total = status.stats.cells_total ? status.stats.cells_total : status.info.kv_cells;
     out->free_cells = total > status.stats.cells_used ? (double)(total - status.stats.cells_used) : 0;

@@ -23,6 +23,8 @@ struct profiled {
     double age_s;           // since it was measured, or last corrected by a job
     double error;           // median relative error of its last predictions; 1 = a guess, nothing was measured
     bool emulated;          // it is paced to a device of the catalogue
+    double export_bytes_s;  // rows out of the KV cache, and
+    double import_bytes_s;  // into it; 0 = not known
     bool seen;              // it rests on at least one measurement
 };
 

@@ -136,8 +136,17 @@ static void submit(struct profiles *p, struct entry *one, const struct model *m,
     gen_request_free(&gen);
 }
 
-static void measure(struct profiles *p, struct entry *one, const struct model *m, const struct worker_info *info) {
+// Tokens that a request may have beside what is kept; it is kept on.
+static int32_t room_of(const struct model *m, const struct worker_info *info) {
+    struct engine_status status;
+    engine_get_status(m->engine, &status);
+    int64_t room = info->kv_cells - status.stats.cells_used - status.stats.cells_kept - STEPS_MOST - 1;
     int32_t most = (info->ctx < info->kv_cells ? info->ctx : info->kv_cells) / 2;
+    return room < most ? (int32_t)room : most;
+}
+
+static void measure(struct profiles *p, struct entry *one, const struct model *m, const struct worker_info *info) {
+    int32_t most = room_of(m, info);
     while (one->step < LENGTHS && lengths[one->step] > most) one->step++;
     int32_t length = one->step < LENGTHS ? lengths[one->step] : lengths[0];
     int32_t answer = one->step < LENGTHS ? answer_tokens(one, length) : 0;
@@ -146,7 +155,7 @@ static void measure(struct profiles *p, struct entry *one, const struct model *m
         answer = 2;
     }
     if (info->vocab < 1 || most < lengths[0])
-        give_up(one, "its context is too short");
+        give_up(one, "there is no room for it in its KV cache");
     else if (answer)
         submit(p, one, m, info, length, answer);
     else

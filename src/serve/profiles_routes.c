@@ -36,15 +36,15 @@ static json_t *shown(const struct serve *s, const char *node_id, const char *mod
     json_t *costs =
         json_pack("{s:f, s:f, s:f, s:f, s:f}", "prefill_base", p->prefill_base, "prefill_token", p->prefill_token,
                   "prefill_pair", p->prefill_pair, "decode_base", p->decode_base, "decode_token", p->decode_token);
-    return json_pack("{s:s, s:s, s:s, s:s, s:f, s:f, s:b, s:o, s:o, s:o, s:f, s:f, s:f, s:i, s:b}", "model", model,
-                     "node", node, "node_id", node_id, "source",
+    return json_pack("{s:s, s:s, s:s, s:s, s:f, s:f, s:b, s:o, s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:i, s:b}", "model",
+                     model, "node", node, "node_id", node_id, "source",
                      k.emulated      ? "emulated"
                      : k.error < 1.0 ? "measured"
                                      : "guessed",
                      "age_s", k.age_s, "error", k.error, "emulated", k.emulated, "profile", costs, "prefill",
                      speeds(p, false), "decode", speeds(p, true), "queued_tokens", k.queued_tokens, "context_tokens",
-                     k.context_tokens, "free_cells", k.free_cells, "kept_tokens", (int)longest_kept(s, node_id, model),
-                     "measuring", false);
+                     k.context_tokens, "free_cells", k.free_cells, "export_bytes_s", k.export_bytes_s, "import_bytes_s",
+                     k.import_bytes_s, "kept_tokens", (int)longest_kept(s, node_id, model), "measuring", false);
 }
 
 static void add_own(const struct serve *s, json_t *list) {

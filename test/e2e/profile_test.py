@@ -107,6 +107,19 @@ def test_jobs_correct_it():
         check(d.post("/nebulus/v1/profile", {"model": "nobody"}).status == 404, "an unknown model")
 
 
+def test_measuring_keeps_conversations():
+    with daemon(NEBULUS, SMALL, **{**SETTINGS, "profile": "off", "keep": 1000}) as d:
+        for first in (300, 310):  # as many as there are places
+            check(d.complete(list(range(first, first + 150)), max_tokens=4, ignore_eos=True).status == 200, "no answer")
+        cli(d, "--measure")
+        check(d.log().count("was measured") == 1, d.log())
+        for first in (300, 310):
+            answer = d.complete(list(range(first, first + 160)), max_tokens=2, ignore_eos=True).json
+            check(answer["usage"]["prompt_tokens_details"]["cached_tokens"] >= 150, f"{answer['usage']}")
+        p = profiles(d)[0]
+        check(p["export_bytes_s"] > 1e6 and p["import_bytes_s"] > 1e6, f"{p}")
+
+
 def test_told_to_others():
     with two_nodes(SMALL, profile="on") as (a, b):
         there = wait_measured(a, "edge")
@@ -114,6 +127,7 @@ def test_told_to_others():
         for name, cost in here["profile"].items():
             told = there["profile"][name]
             check(abs(told - cost) <= 0.5 * cost + 1e-12, f"{name} is {cost}, told {told}")
+        check(abs(there["export_bytes_s"] / here["export_bytes_s"] - 1) < 0.1, f"{here} {there}")
         check(here["free_cells"] == 8192 and abs(there["free_cells"] - 8192) < 500, there)
         a.ask([500] * 40, "edge", "edge", max_tokens=4).read()
         check("edge" in a.cli("profile"), a.cli("profile"))
@@ -136,5 +150,6 @@ def test_pairs_correct_both():
         check(0.3 < predicted * 1000 / (ms[1] - ms[0]) < 3, f"{ms} {writes['profile']}")
 
 
-run_tests([test_measured_and_kept, test_a_request_comes_first, test_jobs_correct_it, test_told_to_others,
+run_tests([test_measured_and_kept, test_a_request_comes_first, test_jobs_correct_it,
+           test_measuring_keeps_conversations, test_told_to_others,
            test_pairs_correct_both], sys.argv[3:])

@@ -67,6 +67,10 @@ static void take_over(struct compute *c, struct sequence *s, int32_t i, int32_t 
 
 // The last token is always computed: its logits are wanted.
 static void settle(struct compute *c, struct sequence *s) {
+    if (s->bare) {
+        s->slot = c->model->measuring;
+        return;
+    }
     int32_t shared = 0, copied = 0, most = s->lane.len - 1;
     int32_t best = c->keeps ? keeper_best(&c->queue->kept, s->tokens, s->lane.len, &shared) : -1;
     const struct sequence *other = c->keeps ? best_running(c, s, &copied) : NULL;
@@ -85,10 +89,24 @@ static void settle(struct compute *c, struct sequence *s) {
 }
 
 // ---------------------------------------------------------------- admission
+static bool is_measured(const struct compute *c) {
+    for (int32_t i = 0; i < c->queue->n_running; i++)
+        if (c->queue->running[i]->slot == c->model->measuring) return true;
+    return false;
+}
+
+// Beside all that is kept. `s` runs already.
+static bool has_bare_room(const struct compute *c, const struct sequence *s) {
+    const struct lane *lanes[LIMIT_PARALLEL];
+    int64_t needed = batch_cells(lanes, compute_lanes(c->queue, lanes)) + s->most - s->lane.len;
+    return needed + keeper_cells(&c->queue->kept) <= c->stats.cells_total;
+}
+
 static bool fits(const struct sequence *s, void *arg) {
     const struct compute *c = arg;
     const struct lane *lanes[LIMIT_PARALLEL];
     int32_t n = compute_lanes(c->queue, lanes);
+    if (s->bare) return !is_measured(c);
     bool slot = c->n_slots > 0 || c->queue->kept.n > 0;
     return slot && batch_admits(c->stats.cells_total, batch_cells(lanes, n), n, s->lane.len);
 }
@@ -104,6 +122,10 @@ void compute_admit(struct compute *c) {
     if (c->barred && c->queue->n_running) return;
     for (struct sequence *s; (s = queue_admit(c->queue, fits, c));) {
         settle(c, s);
+        if (s->bare && !has_bare_room(c, s)) {
+            member_fail(c, s, ERR_BUSY, "there is no room to measure beside what is computed and kept");
+            continue;
+        }
         if (s->started) continue; // it was preempted
         s->started = clock_mono_ns();
         s->cached = s->lane.past;

@@ -36,7 +36,7 @@ static void say(struct compute *c, const struct sequence *s, llama_token token) 
 // ---------------------------------------------------------------- how they go
 static void leave(struct compute *c, struct sequence *s) {
     llama_memory_seq_rm(c->memory, s->slot, -1, -1);
-    c->slots[c->n_slots++] = s->slot;
+    if (s->slot != c->model->measuring) c->slots[c->n_slots++] = s->slot;
     s->slot = -1;
     s->lane.past = 0;
     c->again = true;
@@ -95,7 +95,8 @@ void member_preempt(struct compute *c, int32_t i) {
         c->stats.preemptions++;
         return;
     }
-    s->slot = c->slots[--c->n_slots]; // cancelled meanwhile: it keeps its place for the moment it takes to end it
+    s->slot =
+        s->bare ? c->model->measuring : c->slots[--c->n_slots]; // cancelled meanwhile: it keeps its place till then
     member_finish(c, s, FINISH_CANCELLED, -1);
 }
 

@@ -5,6 +5,7 @@
 #include "engine/worker/machine.h"
 #include "engine/worker/shape.h"
 #include "engine/worker/sizes.h"
+#include "engine/worker/speed.h"
 #include "engine/worker/whole.h"
 #include "plan/emulation.h"
 
@@ -67,7 +68,8 @@ static int load_weights(struct model *m, const struct engine_options *o, const s
 static int make_context(struct model *m, const struct engine_options *o, const struct sizes *sizes, struct err *e) {
     struct llama_context_params p = llama_context_default_params();
     p.n_ctx = (uint32_t)sizes->kv_cells;
-    uint32_t sequences = (uint32_t)sizes->parallel + 1, chunk = (uint32_t)sizes->chunk; // one for rows on their way
+    // one for rows on their way, and one to measure with
+    uint32_t sequences = (uint32_t)sizes->parallel + 2, chunk = (uint32_t)sizes->chunk;
     p.n_batch = p.n_ubatch = chunk > sequences ? chunk : sequences;
     p.n_seq_max = p.n_outputs_max = sequences;
     p.n_outputs_max_per_seq = 1;
@@ -82,6 +84,7 @@ static int make_context(struct model *m, const struct engine_options *o, const s
     p.cb_eval = tap_see;
     p.cb_eval_user_data = &m->tap;
     m->staging = sizes->parallel;
+    m->measuring = sizes->parallel + 1;
     m->ctx = llama_init_from_model(m->weights, p);
     if (!m->ctx)
         return failed(e, ERR_LIMIT,
@@ -142,6 +145,7 @@ static void prove_memory(struct model *m) {
     struct err e;
     if (probe_run(&m->kv, m->ctx, &m->tap, m->staging, &e)) prove_whole(m, &e);
     m->info.kv = m->kv.layout.shape;
+    speed_measure(m);
 }
 
 static void load_chat(struct model *m, const struct shape *shape) {

@@ -18,10 +18,11 @@ struct model {
     size_t n_eog;
     size_t longest; // bytes of the longest token's text
     struct worker_info info;
-    struct tap tap;       // looks on while ctx computes
-    struct probe kv;      // how rows are taken out and put in; form KV_OPAQUE: the state is
-    llama_seq_id staging; // of ctx, for rows on their way
-    bool emulates;        // computing is paced, as info.emulated says, to:
+    struct tap tap;         // looks on while ctx computes
+    struct probe kv;        // how rows are taken out and put in; form KV_OPAQUE: the state is
+    llama_seq_id staging;   // of ctx, for rows on their way
+    llama_seq_id measuring; // of ctx, for what is bare: it takes no place that another one may have
+    bool emulates;          // computing is paced, as info.emulated says, to:
     struct profile emulated;
 };
 

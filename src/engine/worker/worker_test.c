@@ -677,6 +677,39 @@ static void test_kept(void **state) {
     assert_int_equal(stop(&fresh), 0);
 }
 
+static void ask_bare(struct talk *t, int id, int n) {
+    struct gen_request r;
+    gen_request_init(&r);
+    r.kind = PROMPT_TOKENS;
+    r.prompt = prompt_of(id % 8, n);
+    r.max_tokens = 4;
+    r.ignore_eos = r.bare = true;
+    assert_int_equal(channel_send(&t->channel, gen_encode((uint64_t)id, &r)), 0);
+    gen_request_free(&r);
+    wait_for_ends(t, id, 1);
+}
+
+// The daemon measures: what is kept stays, where all places and most cells are taken, too.
+static void test_kept_while_measured(void **state) {
+    (void)state;
+    struct talk t;
+    struct engine_options o = options();
+    o.keep = 100;
+    o.parallel = 2;
+    o.kv_cells = 512;
+    assert_true(start(&t, &o));
+    assert_int_equal(cached_of(&t, 1, 150), 0);
+    assert_int_equal(cached_of(&t, 2, 150), 0);
+    ask_bare(&t, 17, 100); // begins as the first one does, and takes nothing of it
+    assert_int_equal(t.answers[17].completion, 4);
+    assert_int_equal(t.answers[17].cached, 0);
+    ask_bare(&t, 18, 250);
+    assert_string_equal(t.answers[18].error, "busy");
+    assert_int_equal(cached_of(&t, 9, 155), 150);
+    assert_int_equal(cached_of(&t, 10, 155), 150);
+    assert_int_equal(stop(&t), 0);
+}
+
 // What is kept is in nobody's way: neither its slots nor its cells.
 static void test_kept_gives_way(void **state) {
     (void)state;
@@ -765,6 +798,7 @@ int main(void) {
         cmocka_unit_test(test_sliding_windows),
         cmocka_unit_test(test_stray_orders),
         cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_kept_while_measured),
         cmocka_unit_test(test_kept_gives_way),
         cmocka_unit_test(test_kept_by_several),
         cmocka_unit_test(test_broken_protocol),
