@@ -13,7 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SIZES = 16, REASON_BYTES = 1024 }; // SIZES: classes of prompts, each up to four times as long as the one before
+enum {
+    SIZES = 16,
+    REASON_BYTES = 1024,
+    LIST_BYTES = 256
+}; // SIZES: classes of prompts, each up to four times as long as the one before
 static const double NEWEST = 0.25, BYTES_PER_TOKEN = 4, ANSWER_TOKENS = 256, GUESS = 1;
 
 struct choice {
@@ -280,6 +284,38 @@ static void remember(const struct serve *s, const struct planning *p, const stru
 }
 
 // ---------------------------------------------------------------- the question and its answer
+static void list_once(json_t *seen, const char *name, struct buf *list) {
+    char shown[LIMIT_MODEL_NAME + 1];
+    text_escape(shown, sizeof shown, name);
+    if (json_object_get(seen, shown) || json_object_set_new(seen, shown, json_true())) return;
+    buf_printf(list, "%s%s", list->len ? " " : "", shown);
+}
+
+// Why nothing can be planned: nobody has the model, which names those that somebody has, or it was measured nowhere.
+static void nobody(const struct serve *s, const char *model, struct err *e) {
+    struct engine_status status;
+    const struct peers *all = cluster_peers(s->cluster);
+    json_t *seen = json_object();
+    struct buf list;
+    buf_init(&list, LIST_BYTES);
+    for (const struct model *m = models_next(s->models, NULL); m; m = models_next(s->models, m))
+        if (info_here(s, m->name, &status)) list_once(seen, m->name, &list);
+    for (const struct peer *one = all ? peers_next(all, NULL) : NULL; one; one = peers_next(all, one)) {
+        const json_t *models = one->up ? cluster_models_of(s->cluster, one) : NULL;
+        for (size_t i = 0; i < json_array_size(models); i++) {
+            const char *name = json_string_value(json_object_get(json_array_get(models, i), "name"));
+            if (name && told_ready(models, name)) list_once(seen, name, &list);
+        }
+    }
+    if (json_object_get(seen, model))
+        err_set(e, ERR_NOT_FOUND, "'%s' has not been measured yet: see `nebulus profile --measure`", model);
+    else
+        err_set(e, ERR_NOT_FOUND, "no node has a model '%.64s' ready; known: %s", model,
+                list.len ? buf_str(&list) : "none");
+    buf_free(&list);
+    json_decref(seen);
+}
+
 struct planning *planning_new(struct serve *s, const struct planning_question *q, struct err *e) {
     struct engine_status status;
     struct planning *p = s->planner ? calloc(1, sizeof *p) : NULL;
@@ -296,8 +332,7 @@ struct planning *planning_new(struct serve *s, const struct planning_question *q
     free(hashes);
     if (!p->input.n) {
         free(p);
-        err_set(e, ERR_NOT_FOUND, "no node that has '%s' ready has been measured with it: see `nebulus nodes`",
-                q->model);
+        nobody(s, q->model, e);
         return NULL;
     }
     add_rows(s, p, q, here);

@@ -41,6 +41,12 @@ struct model *models_find(const struct models *m, const char *name) {
     return world[0].state && !strcmp(name, "m") ? &model : NULL;
 }
 
+struct model *models_next(const struct models *m, const struct model *after) {
+    static struct model model = {.name = "m"};
+    (void)m;
+    return world[0].state && !after ? &model : NULL;
+}
+
 const char *engine_state_name(enum engine_state state) { return state == ENGINE_READY ? "ready" : "another"; }
 
 void engine_get_status(const struct engine *w, struct engine_status *out) {
@@ -276,6 +282,24 @@ static void test_where_nothing_is_known_nothing_is_planned(void **state) {
     assert_false(spec.plan.made);
 }
 
+static void refused(const char *model, const char *words) {
+    struct planning_question q = {.model = model, .wire = "", .prompt = 10, .generate = 5};
+    assert_null(planning_new(&s, &q, &why));
+    assert_int_equal(why.code, ERR_NOT_FOUND);
+    if (!strstr(why.msg, words)) fail_msg("%s", why.msg);
+}
+
+static void test_refusals_list_the_models(void **state) {
+    (void)state;
+    refused("n", "no node has a model 'n' ready; known: m");
+    for (size_t i = 0; i < NODES; i++) world[i].measured = false;
+    refused("m", "'m' has not been measured yet");
+    for (size_t i = 0; i < NODES; i++) world[i].state = NULL;
+    refused("m", "no node has a model 'm' ready; known: none");
+    world[2].state = "ready"; // at another one
+    refused("n", "known: m");
+}
+
 static void test_one_wish_leaves_the_other(void **state) {
     (void)state;
     assert_int_equal(place(1000, 50, NULL, "aaaa"), 0);
@@ -445,6 +469,7 @@ int main(void) {
                                        TEST(test_only_nodes_that_can),
                                        TEST(test_only_what_the_policy_permits),
                                        TEST(test_where_nothing_is_known_nothing_is_planned),
+                                       TEST(test_refusals_list_the_models),
                                        TEST(test_one_wish_leaves_the_other),
                                        TEST(test_two_wishes_are_predicted),
                                        TEST(test_what_is_kept_counts),
