@@ -101,12 +101,16 @@ int engine_give_blocks(struct engine *w, const struct arena *a, const int32_t *b
 // ended. The sequence keeps its place until engine_go or engine_cancel.
 int engine_pause(struct engine *w, uint64_t id, struct err *e) MUST_USE;
 
+struct engine_unit {
+    int32_t slot, first, count;
+    bool coarse; // rows travelled in a coarser type than the cache's
+};
 // A unit lies complete in a slot of the arena: rows of positions [first, first + count) of a held or paused sequence,
 // or one that waits for rows. They must follow what is installed already, else it fails; one that runs has no use for
 // them any more. Where first is 0 and the model's state travels whole (KV_OPAQUE): a state of `count` bytes, which
 // takes the place of all that was there. `installed` gives the slot back; one that is given to the arena earlier (the
 // request was cancelled) is not taken anew before the worker is through with it.
-int engine_install(struct engine *w, uint64_t id, int32_t slot, int32_t first, int32_t count, struct err *e) MUST_USE;
+int engine_install(struct engine *w, uint64_t id, const struct engine_unit *unit, struct err *e) MUST_USE;
 
 // The memory shared with the worker that runs now, borrowed; NULL while there is none, or where the model's sequences
 // cannot move (worker_info.kv_why says why).

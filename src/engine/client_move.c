@@ -112,26 +112,27 @@ static bool is_unit(const struct worker_info *i, int32_t first, int32_t count) {
     return first >= 0 && count >= 1 && count <= i->kv.unit && first <= i->ctx - count;
 }
 
-int engine_install(struct engine *w, uint64_t id, int32_t slot, int32_t first, int32_t count, struct err *e) {
+int engine_install(struct engine *w, uint64_t id, const struct engine_unit *u, struct err *e) {
     struct request *r = request_find(w, id);
     struct arena *a = engine_arena(w);
     if (!r) return 0;
     if (!a || !r->sent) return err_set(e, ERR_INVALID, "no memory is shared with the worker of this sequence");
-    if (!is_unit(&w->info, first, count))
-        return err_set(e, ERR_INVALID, "rows %d to %d are none of this model's", first, first + count - 1);
-    if (arena_pin(a, slot)) return err_set(e, ERR_INVALID, "slot %d is not taken", slot);
+    if (!is_unit(&w->info, u->first, u->count))
+        return err_set(e, ERR_INVALID, "rows %d to %d are none of this model's", u->first, u->first + u->count - 1);
+    if (arena_pin(a, u->slot)) return err_set(e, ERR_INVALID, "slot %d is not taken", u->slot);
     struct order o = {.kind = ORDER_INSTALL,
-                      .slot = slot,
-                      .offset = (int64_t)arena_slot_offset(a, slot),
-                      .first = first,
-                      .count = count};
-    if (remember_slot(r, slot)) {
-        arena_unpin(a, slot);
+                      .slot = u->slot,
+                      .offset = (int64_t)arena_slot_offset(a, u->slot),
+                      .first = u->first,
+                      .count = u->count,
+                      .coarse = u->coarse};
+    if (remember_slot(r, u->slot)) {
+        arena_unpin(a, u->slot);
         return err_set(e, ERR_INTERNAL, "out of memory");
     }
     if (!order(w, id, &o, e)) return 0;
-    forget_slot(r, slot);
-    arena_unpin(a, slot);
+    forget_slot(r, u->slot);
+    arena_unpin(a, u->slot);
     return -1;
 }
 

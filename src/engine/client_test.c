@@ -668,7 +668,7 @@ static void test_orders(void **state) {
     assert_int_equal(engine_give_blocks(t.w, a, &t.block, 1), 0);
     assert_int_equal(engine_credit(t.w, t.mover, 1, &e), 0);
     assert_int_equal(arena_take(a, 2, slots, &e), 0);
-    assert_int_equal(engine_install(t.w, t.mover, slots[1], 4, 4, &e), 0);
+    assert_int_equal(engine_install(t.w, t.mover, &(struct engine_unit){slots[1], 4, 4, true}, &e), 0);
     RUN_UNTIL(&t, t.installed == 1);
     assert_int_equal(t.upto, 8);
     assert_int_equal(t.slot, slots[1]);
@@ -708,7 +708,7 @@ static void test_slots_are_pinned(void **state) {
     struct arena *a = engine_arena(t.w);
     int32_t n = arena_slots(a);
     assert_int_equal(arena_take(a, n, all, &e), 0);
-    assert_int_equal(engine_install(t.w, t.mover, all[0], 0, 4, &e), 0);
+    assert_int_equal(engine_install(t.w, t.mover, &(struct engine_unit){all[0], 0, 4, false}, &e), 0);
     engine_cancel(t.w, t.mover);
     arena_give(a, all[0]);
     assert_int_equal(arena_take(a, 1, &again, &e), -1);
@@ -747,7 +747,7 @@ static void test_liars_about_rows(void **state) {
         int32_t slot;
         start_mover(&t, lies[i]);
         assert_int_equal(arena_take(engine_arena(t.w), 1, &slot, &e), 0);
-        assert_int_equal(engine_install(t.w, t.mover, slot, 0, 4, &e), 0);
+        assert_int_equal(engine_install(t.w, t.mover, &(struct engine_unit){slot, 0, 4, false}, &e), 0);
         assert_int_equal(engine_pause(t.w, t.mover, &e), 0);
         assert_int_equal(engine_export(t.w, t.mover, 0, 1, &e), 0);
         RUN_UNTIL(&t, t.fails == 1);

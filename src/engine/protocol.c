@@ -203,14 +203,14 @@ json_t *gen_encode(uint64_t id, const struct gen_request *r) {
     const struct sampling *s = &r->sampling;
     return json_pack(
         "{s:s, s:I, s:i, s:O, s:O?, s:I, s:o, s:b, s:b, s:b, s:b, s:b, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:i, "
-        "s:I, s:o}",
+        "s:I, s:o, s:b}",
         "t", "gen", "id", (json_int_t)id, "kind", (int)r->kind, "prompt", r->prompt, "template_args", r->template_args,
         "max_tokens", (json_int_t)r->max_tokens, "stop", stops_encode(r), "ignore_eos", r->ignore_eos, "echo",
         r->echo_prompt, "hold", r->hold, "bare", r->bare, "show_tokens", r->show_tokens, "temperature",
         (double)s->temperature, "top_k", (int)s->top_k, "top_p", (double)s->top_p, "min_p", (double)s->min_p,
         "repeat_penalty", (double)s->repeat_penalty, "presence_penalty", (double)s->presence_penalty,
         "frequency_penalty", (double)s->frequency_penalty, "penalty_last_n", (int)s->penalty_last_n, "seed",
-        (json_int_t)s->seed, "bias", bias_encode(s));
+        (json_int_t)s->seed, "bias", bias_encode(s), "exact", r->exact);
 }
 
 static int float_get(const json_t *msg, const char *name, float *out, struct err *e) {
@@ -292,7 +292,7 @@ int gen_decode(const json_t *msg, uint64_t *id, struct gen_request *r, struct er
     if (json_get_int(msg, "max_tokens", -1, INT32_MAX, &r->max_tokens, e) ||
         json_get_bool(msg, "ignore_eos", &r->ignore_eos, e) || json_get_bool(msg, "echo", &r->echo_prompt, e) ||
         json_get_bool(msg, "hold", &r->hold, e) || json_get_bool(msg, "bare", &r->bare, e) ||
-        json_get_bool(msg, "show_tokens", &r->show_tokens, e))
+        json_get_bool(msg, "exact", &r->exact, e) || json_get_bool(msg, "show_tokens", &r->show_tokens, e))
         return -1;
     return stops_decode(msg, r, e) || sampling_decode(msg, &r->sampling, e) ? -1 : 0;
 }

@@ -24,7 +24,7 @@
 //   {"t":"blocks","free":[block,..]}
 //   {"t":"forget"}   what is kept of ended sequences goes
 //   {"t":"pause","id":N}
-//   {"t":"install","id":N,"slot":n,"offset":N,"first":p,"count":n}
+//   {"t":"install","id":N,"slot":n,"offset":N,"first":p,"count":n,"coarse":b}
 // "gen" may hold "bare" (see request.h), "hold" and "show_tokens"; then "begin" has "tokens":[..], and entries of
 // "tokens" a fourth element, the id, one entry per token. "begin" has "cached". A sequence's "rows" come before the
 // "paused" or "end" that follows them; nothing of it comes after its "end" or "error". "begin" is told when a request
@@ -72,6 +72,7 @@ struct order { // what a sequence that moves is to do
     int32_t units;         // export, credit
     int32_t count, slot;   // install
     int64_t offset;        // install
+    bool coarse;           // install: the rows travelled in a coarser type than the cache's
 };
 
 struct arena_info {
@@ -138,7 +139,6 @@ void order_free(struct order *o);
 
 json_t *arena_encode(const struct arena_info *a);
 int arena_decode(const json_t *msg, struct arena_info *a, struct err *e) MUST_USE;
-
 json_t *rows_encode(uint64_t id, const struct kv_rows *r, int32_t n);
 // One item of "d": its rows lie within the shape and below position `cells`, or it is a piece of a state of the shape;
 // whether the block is one, the arena says.

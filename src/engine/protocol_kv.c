@@ -76,8 +76,8 @@ json_t *order_encode(uint64_t id, const struct order *o) {
     case ORDER_EXPORT: more = json_pack("{s:i, s:i}", "first", (int)o->first, "credits", (int)o->units); break;
     case ORDER_CREDIT: more = json_pack("{s:i}", "units", (int)o->units); break;
     case ORDER_INSTALL:
-        more = json_pack("{s:i, s:I, s:i, s:i}", "slot", (int)o->slot, "offset", (json_int_t)o->offset, "first",
-                         (int)o->first, "count", (int)o->count);
+        more = json_pack("{s:i, s:I, s:i, s:i, s:b}", "slot", (int)o->slot, "offset", (json_int_t)o->offset, "first",
+                         (int)o->first, "count", (int)o->count, "coarse", o->coarse);
         break;
     case ORDER_PAUSE:
     case ORDER_KINDS: more = json_object(); break;
@@ -102,7 +102,8 @@ static int order_members(const json_t *msg, struct order *o, struct err *e) {
     case ORDER_CREDIT: return must_get_i32(msg, "units", 0, &o->units, e);
     case ORDER_INSTALL:
         return must_get_i32(msg, "slot", 0, &o->slot, e) || must_get(msg, "offset", 0, INT64_MAX, &o->offset, e) ||
-                       must_get_i32(msg, "first", 0, &o->first, e) || must_get_i32(msg, "count", 1, &o->count, e)
+                       must_get_i32(msg, "first", 0, &o->first, e) || must_get_i32(msg, "count", 1, &o->count, e) ||
+                       json_get_bool(msg, "coarse", &o->coarse, e)
                    ? -1
                    : 0;
     case ORDER_PAUSE:

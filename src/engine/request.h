@@ -42,6 +42,7 @@ struct gen_request {
     bool echo_prompt;               // begin.prompt_text is wanted (completions' `echo`)
     bool hold;                      // it gets its place, but is not computed before engine_go
     bool bare;                      // made by the daemon itself, to measure: nothing of it is kept or counted
+    bool exact;                     // nothing of it is computed from rows that once travelled more coarsely
     bool show_tokens;               // begin.tokens and the ids of generated tokens are wanted
 };
 

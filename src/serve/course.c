@@ -287,6 +287,7 @@ static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int so
         gen.echo_prompt = false;
     }
     gen.show_tokens = true;
+    gen.exact = !strcmp(c->wire[0] ? c->wire : c->s->settings.kv_wire, "f16");
     gen.hold = seat->held = !c->single || n;
     seat->stream = source >= 0 ? id_seed() >> 1 : 0;
     seat->spoken = seat->opened = seat->refused = false;

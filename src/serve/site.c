@@ -34,6 +34,8 @@ struct site {
     uint64_t bytes_in;
     const char *wire_in; // what they travel as; "" = none came yet
     bool whole;          // they are a state
+    bool coarse;         // some travelled as another type than the cache's:
+    enum kv_dtype dtype;
     // what it takes here, as long as it moves
     int32_t to_read;   // tokens of the prompt that it computes before its first text; 0 = not known, or done
     uint64_t reads_ns; // since when
@@ -76,7 +78,11 @@ static void fail(struct site *site, const struct err *why) {
 static void on_unit(void *arg, int32_t slot, int32_t first, int32_t count) {
     struct site *site = arg;
     struct err why;
-    if (site->id && engine_install(site->model->engine, site->id, slot, first, count, &why)) fail(site, &why);
+    struct flow_figures figures;
+    inflow_figures(site->in, &figures);
+    site->coarse |= !site->whole && figures.wire != site->dtype; // for good: what follows is computed from them
+    const struct engine_unit unit = {slot, first, count, site->coarse};
+    if (site->id && engine_install(site->model->engine, site->id, &unit, &why)) fail(site, &why);
 }
 
 static void on_inflow_failed(void *arg, const struct err *why) {
@@ -133,6 +139,7 @@ static int expect(struct site *site, const struct worker_info *info, int32_t fir
     memcpy(spec.from, site->from, sizeof spec.from);
     if (check_moves(site, info, e)) return -1;
     if (info->kv.form == KV_OPAQUE) spec.first = 0;
+    site->dtype = info->kv.dtype;
     site->in = inflow_open(cluster_transfers(site->s->cluster), &spec, &events, site, e);
     return site->in ? 0 : -1;
 }

@@ -192,6 +192,22 @@ def test_edited_turn():
         check(len(edited.text) - 621 <= rows <= len(edited.text) - 620 + 41 + ANSWER, f"{rows}: {json.dumps(trace)}")
 
 
+def test_packed_rows_are_not_taken_for_exact():
+    """Rows that came as 8 bits serve the next turn, but not of a request that wants exact ones."""
+    with two_nodes(RECALL, ctx=4096, keep=1) as (a, b):
+        def cached(wire, prefill="edge"):
+            headers = {"x-nebulus-prefill": prefill, "x-nebulus-decode": "edge", **({"x-nebulus-wire": wire} if wire else {})}
+            done = b.request("POST", "/v1/completions", {"prompt": quotation(passage(400), 300), "max_tokens": 12,
+                                                         "temperature": 0}, headers)
+            check(done.status == 200 and passage()[300:].startswith(done.text), done.body)
+            return done.json["usage"]["prompt_tokens_details"]["cached_tokens"]
+        cached("q8_0", "prime")
+        check(b.trace()["wire"] == "q8_0" and has_moved(b, 400), b.trace())
+        check(cached(None) > 400 and cached("q8_0") > 400, "they were not kept")
+        check(cached("f16") == 0, "packed rows were taken for exact ones")
+        check(cached("f16") > 400, "exact rows were not kept beside them")
+
+
 def test_kept_gives_way():
     with two_nodes(RECALL, ctx=2048, kv_cells=2200, parallel=3, keep=1) as (a, b):
         talk = Conversation(a, passage(1000))

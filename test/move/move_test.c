@@ -159,10 +159,11 @@ static void test_wrong_orders(void **state) {
     memset(arena_slot(engine_arena(p->a), slot), 0, kv_slot_bytes(&s.info.kv, s.info.kv.unit));
 
     uint64_t id = ask(p, &l, true, 50, 10); // out of order
-    assert_int_equal(engine_install(p->a, id, slot, 8, 8, &e), 0);
+    assert_int_equal(engine_install(p->a, id, &(struct engine_unit){slot, 8, 8, false}, &e), 0);
     refused(p, &l, ERR_INVALID);
     id = ask(p, &l, true, 50, 10); // beyond its end
-    for (int32_t at = 0; at < 64; at += 16) assert_int_equal(engine_install(p->a, id, slot, at, 16, &e), 0);
+    for (int32_t at = 0; at < 64; at += 16)
+        assert_int_equal(engine_install(p->a, id, &(struct engine_unit){slot, at, 16, false}, &e), 0);
     refused(p, &l, ERR_INVALID);
     assert_int_equal(l.installed, 3);
     id = ask(p, &l, true, 50, 10);
@@ -174,11 +175,11 @@ static void test_wrong_orders(void **state) {
 
     // those that the handle refuses by itself
     id = ask(p, &l, true, 50, 10);
-    assert_int_equal(engine_install(p->a, id, slot, -1, 1, &e), -1);
-    assert_int_equal(engine_install(p->a, id, slot, 0, s.info.kv.unit + 1, &e), -1);
-    assert_int_equal(engine_install(p->a, id, slot, CTX - 1, 2, &e), -1);
-    assert_int_equal(engine_install(p->a, id, slot + 1, 0, 1, &e), -1); // not taken
-    assert_int_equal(engine_install(p->a, id, 10000, 0, 1, &e), -1);
+    assert_int_equal(engine_install(p->a, id, &(struct engine_unit){slot, -1, 1, false}, &e), -1);
+    assert_int_equal(engine_install(p->a, id, &(struct engine_unit){slot, 0, s.info.kv.unit + 1, false}, &e), -1);
+    assert_int_equal(engine_install(p->a, id, &(struct engine_unit){slot, CTX - 1, 2, false}, &e), -1);
+    assert_int_equal(engine_install(p->a, id, &(struct engine_unit){slot + 1, 0, 1, false}, &e), -1); // not taken
+    assert_int_equal(engine_install(p->a, id, &(struct engine_unit){10000, 0, 1, false}, &e), -1);
     assert_int_equal(engine_go(p->a, id, NULL, -1, -1, &e), -1);
     assert_int_equal(engine_go(p->a, id, NULL, 0, -1, &e), 0); // none of it has harmed it
     UNTIL(p, l.ends || l.fails);
@@ -199,7 +200,7 @@ static void test_start_what_runs(void **state) {
     assert_int_equal(engine_go(p->a, id, NULL, 0, -1, &e), 0); // nothing
     assert_int_equal(arena_take(engine_arena(p->a), 1, &slot, &e), 0);
     UNTIL(p, l.begins);
-    assert_int_equal(engine_install(p->a, id, slot, 0, 16, &e), 0); // too late
+    assert_int_equal(engine_install(p->a, id, &(struct engine_unit){slot, 0, 16, false}, &e), 0); // too late
     UNTIL(p, l.ends || l.fails);
     assert_int_equal(l.ends, 1);
     arena_give(engine_arena(p->a), slot);
@@ -224,7 +225,7 @@ static void test_cancel(void **state) {
     engine_cancel(p->a, id);
     id = ask(p, &l, true, 100, 500);
     assert_int_equal(arena_take(engine_arena(p->a), 1, &slot, &e), 0);
-    assert_int_equal(engine_install(p->a, id, slot, 0, 10, &e), 0);
+    assert_int_equal(engine_install(p->a, id, &(struct engine_unit){slot, 0, 10, false}, &e), 0);
     assert_int_equal(engine_go(p->a, id, NULL, 0, 99, &e), 0);
     arena_give(engine_arena(p->a), slot); // while the worker may be reading it
     engine_cancel(p->a, id);

@@ -53,7 +53,9 @@ static void install_ready(struct mover *m) {
     for (int32_t i = 0; i < m->n_units; i++) {
         if (m->units[i].left || m->units[i].first != m->installed) continue;
         m->installed += m->units[i].count;
-        MUST(engine_install(m->away, m->away_id, m->units[i].slot, m->units[i].first, m->units[i].count, &must_why));
+        MUST(engine_install(m->away, m->away_id,
+                            &(struct engine_unit){m->units[i].slot, m->units[i].first, m->units[i].count, false},
+                            &must_why));
         m->units[i] = m->units[--m->n_units];
         i = -1; // the next one may be complete, too
     }
@@ -86,7 +88,7 @@ static void on_piece(struct mover *m, const struct kv_rows *r) {
     } else if (m->state_bytes == r->count) {
         m->n_idle--;
         m->installed = INT32_MAX;
-        MUST(engine_install(m->away, m->away_id, slot, 0, r->count, &must_why));
+        MUST(engine_install(m->away, m->away_id, &(struct engine_unit){slot, 0, r->count, false}, &must_why));
     }
 }
 

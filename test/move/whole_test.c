@@ -154,7 +154,7 @@ static void put_state(struct talk *t, struct engine *w, const unsigned char *sta
     struct err e;
     UNTIL(!arena_take(a, 1, &slot, &e)); // as soon as the worker has read the one before
     memcpy(arena_slot(a, slot), state, (size_t)size);
-    assert_int_equal(engine_install(w, t->id, slot, 0, size, &e), 0);
+    assert_int_equal(engine_install(w, t->id, &(struct engine_unit){slot, 0, size, false}, &e), 0);
     UNTIL(t->upto || t->failed);
     arena_give(a, slot);
 }
@@ -241,9 +241,9 @@ static void test_wrong_states(void **state) {
         // those that the handle refuses
         ask(&t, w, 50, 1, true, ANSWER);
         assert_int_equal(arena_take(engine_arena(w), 1, &slot, &e), 0);
-        assert_int_equal(engine_install(w, t.id, slot, 64, 64, &e), -1);
-        assert_int_equal(engine_install(w, t.id, slot, 0, s.info.kv.state + 1, &e), -1);
-        assert_int_equal(engine_install(w, t.id, slot, 0, 0, &e), -1);
+        assert_int_equal(engine_install(w, t.id, &(struct engine_unit){slot, 64, 64, false}, &e), -1);
+        assert_int_equal(engine_install(w, t.id, &(struct engine_unit){slot, 0, s.info.kv.state + 1, false}, &e), -1);
+        assert_int_equal(engine_install(w, t.id, &(struct engine_unit){slot, 0, 0, false}, &e), -1);
         arena_give(engine_arena(w), slot);
         // and the good one
         put_state(&t, w, good, from.size);

@@ -43,6 +43,7 @@ static const struct sequence *best_running(const struct compute *c, const struct
     for (int32_t i = 0; i < c->queue->n_running; i++) {
         const struct sequence *one = c->queue->running[i];
         int32_t rows = one->lane.past < one->lane.len ? one->lane.past : one->lane.len;
+        if (s->strict && one->exact < rows) rows = one->exact;
         int32_t same = one == s ? 0 : keep_shared(one->tokens, rows, s->tokens, s->lane.len);
         if (same < *shared) continue;
         *shared = same;
@@ -52,17 +53,23 @@ static const struct sequence *best_running(const struct compute *c, const struct
     return best;
 }
 
-static void copy(struct compute *c, struct sequence *s, int32_t slot, int32_t rows) {
+static void inherit(struct sequence *s, int32_t rows, int32_t exact) {
+    s->lane.past = rows;
+    s->exact = exact < rows ? exact : INT32_MAX;
+}
+
+static void copy(struct compute *c, struct sequence *s, int32_t slot, int32_t rows, int32_t exact) {
     s->slot = free_slot(c);
     llama_memory_seq_cp(c->memory, slot, s->slot, 0, rows); // both have the same cells
-    s->lane.past = rows;
+    inherit(s, rows, exact);
 }
 
 static void take_over(struct compute *c, struct sequence *s, int32_t i, int32_t rows) {
+    int32_t exact = c->queue->kept.list[i].exact;
     s->slot = keeper_take(kept_begin(c), i);
     kept_end(c);
     llama_memory_seq_rm(c->memory, s->slot, rows, -1);
-    s->lane.past = rows;
+    inherit(s, rows, exact);
 }
 
 // The last token is always computed: its logits are wanted.
@@ -72,15 +79,16 @@ static void settle(struct compute *c, struct sequence *s) {
         return;
     }
     int32_t shared = 0, copied = 0, most = s->lane.len - 1;
-    int32_t best = c->keeps ? keeper_best(&c->queue->kept, s->tokens, s->lane.len, &shared) : -1;
+    int32_t best = c->keeps ? keeper_best(&c->queue->kept, s->tokens, s->lane.len, s->strict, &shared) : -1;
     const struct sequence *other = c->keeps ? best_running(c, s, &copied) : NULL;
     bool loses = best >= 0 && c->queue->kept.list[best].n - shared > KEEP_LOSS && c->n_slots + c->queue->kept.n > 1;
     if (other && copied > shared && c->n_slots + c->queue->kept.n > 0) {
-        copy(c, s, other->slot, copied < most ? copied : most);
+        copy(c, s, other->slot, copied < most ? copied : most, other->exact);
     } else if (loses) {
         keeper_touch(kept_begin(c), best); // so that it is not the one that gives its slot
         kept_end(c);
-        copy(c, s, c->queue->kept.list[c->queue->kept.n - 1].slot, shared < most ? shared : most);
+        const struct kept *one = &c->queue->kept.list[c->queue->kept.n - 1];
+        copy(c, s, one->slot, shared < most ? shared : most, one->exact);
     } else if (best >= 0) {
         take_over(c, s, best, shared < most ? shared : most);
     } else {

@@ -66,7 +66,7 @@ static void on_request(struct control *c, const json_t *msg) {
     if (s->most > s->prompt)
         queue_add(c->queue, s);
     else {
-        s->cached = queue_kept(c->queue, s->tokens, s->prompt); // whoever asks for no token, asks for that
+        s->cached = queue_kept(c->queue, s); // whoever asks for no token, asks for that
         end_early(c, s, FINISH_LENGTH);
     }
 out:

@@ -13,11 +13,14 @@ int32_t keep_shared(const int32_t *a, int32_t n_a, const int32_t *b, int32_t n_b
     return i;
 }
 
-int32_t keeper_best(const struct keeper *k, const int32_t *tokens, int32_t n, int32_t *shared) {
+static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
+
+int32_t keeper_best(const struct keeper *k, const int32_t *tokens, int32_t n, bool exact, int32_t *shared) {
     int32_t best = -1;
     *shared = KEEP_LEAST;
     for (int32_t i = 0; i < k->n; i++) {
-        int32_t same = keep_shared(k->list[i].tokens, k->list[i].n, tokens, n);
+        const struct kept *one = &k->list[i];
+        int32_t same = keep_shared(one->tokens, exact ? least(one->n, one->exact) : one->n, tokens, n);
         if (same < *shared) continue;
         *shared = same;
         best = i;
@@ -40,21 +43,22 @@ void keeper_touch(struct keeper *k, int32_t i) {
     k->list[k->n - 1] = one;
 }
 
-int32_t keeper_add(struct keeper *k, int32_t slot, int32_t *tokens, int32_t n) {
+int32_t keeper_add(struct keeper *k, int32_t slot, int32_t *tokens, int32_t n, int32_t exact) {
     int32_t idle = -1;
     for (int32_t i = 0; i < k->n; i++) {
         const struct kept *one = &k->list[i];
         int32_t same = keep_shared(one->tokens, one->n, tokens, n);
-        if (same == n) { // the other one holds all of it
+        int32_t theirs = least(one->exact, same), ours = least(exact, same);
+        if (same == n && theirs >= ours) { // the other one holds all of it
             keeper_touch(k, i);
             free(tokens);
             return slot;
         }
-        if (same < one->n) continue;
-        idle = keeper_take(k, i); // of those that are kept, no two hold the same: there is no second one
+        if (same < one->n || theirs > ours) continue;
+        idle = keeper_take(k, i);
         break;
     }
-    k->list[k->n++] = (struct kept){.slot = slot, .n = n, .tokens = tokens};
+    k->list[k->n++] = (struct kept){.slot = slot, .n = n, .exact = exact, .tokens = tokens};
     return idle;
 }
 

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "base/limits.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -22,6 +23,7 @@ enum {
 struct kept {
     int32_t slot;    // libllama's sequence id
     int32_t n;       // rows
+    int32_t exact;   // of these, the first ones that no coarser wire type had a part in; n or more: all
     int32_t *tokens; // n of them; owned
 };
 
@@ -35,12 +37,13 @@ void keeper_close(struct keeper *k); // frees the tokens
 // How many tokens two begin with in common.
 int32_t keep_shared(const int32_t *a, int32_t n_a, const int32_t *b, int32_t n_b);
 
-// The kept one that shares most with these tokens, the latest of such; -1 where none shares KEEP_LEAST.
-int32_t keeper_best(const struct keeper *k, const int32_t *tokens, int32_t n, int32_t *shared);
+// The kept one that shares most with these tokens, the latest of such; -1 where none shares KEEP_LEAST. exact: only
+// rows count that are.
+int32_t keeper_best(const struct keeper *k, const int32_t *tokens, int32_t n, bool exact, int32_t *shared);
 
-// Takes tokens (malloc'd) over. Ones that hold nothing more than another one are not kept twice: returns the slot that
-// is free now, which may be the given one, or -1.
-int32_t keeper_add(struct keeper *k, int32_t slot, int32_t *tokens, int32_t n);
+// Takes tokens (malloc'd) over. Ones that hold nothing more than another one, nor more exactly, are not kept twice:
+// returns the slot that is free now, which may be the given one, or -1.
+int32_t keeper_add(struct keeper *k, int32_t slot, int32_t *tokens, int32_t n, int32_t exact);
 
 // How many cells may be kept beside the latest sequence's.
 int64_t keep_most(int64_t percent, int64_t model_bytes, int64_t kv_bytes_per_token);

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-enum { LONG = 100 };
+enum { LONG = 100, ALL = INT32_MAX };
 
 // n tokens that differ from those of another kind from `same` on.
 static int32_t *tokens(int32_t n, int32_t same, int32_t kind) {
@@ -19,8 +19,10 @@ static int32_t *tokens(int32_t n, int32_t same, int32_t kind) {
     return list;
 }
 
+static bool strict; // what is asked for
+
 static int32_t best(const struct keeper *k, int32_t n, int32_t same, int32_t kind, int32_t *shared) {
-    int32_t *list = tokens(n, same, kind), found = keeper_best(k, list, n, shared);
+    int32_t *list = tokens(n, same, kind), found = keeper_best(k, list, n, strict, shared);
     free(list);
     return found < 0 ? -1 : k->list[found].slot;
 }
@@ -31,9 +33,9 @@ static void test_longest_prefix(void **state) {
     int32_t shared = 7;
     assert_int_equal(best(&k, LONG, LONG, 0, &shared), -1);
     assert_int_equal(shared, 0);
-    assert_int_equal(keeper_add(&k, 3, tokens(LONG, 40, 1), LONG), -1);
-    assert_int_equal(keeper_add(&k, 4, tokens(LONG, 60, 2), LONG), -1);
-    assert_int_equal(keeper_add(&k, 5, tokens(LONG, 20, 3), LONG), -1);
+    assert_int_equal(keeper_add(&k, 3, tokens(LONG, 40, 1), LONG, ALL), -1);
+    assert_int_equal(keeper_add(&k, 4, tokens(LONG, 60, 2), LONG, ALL), -1);
+    assert_int_equal(keeper_add(&k, 5, tokens(LONG, 20, 3), LONG, ALL), -1);
     assert_int_equal(keeper_cells(&k), 3 * LONG);
     assert_int_equal(best(&k, LONG, 60, 9, &shared), 4);
     assert_int_equal(shared, 60);
@@ -51,7 +53,7 @@ static void test_longest_prefix(void **state) {
 static void test_order_of_use(void **state) {
     (void)state;
     struct keeper k = {.n = 0};
-    for (int32_t i = 0; i < 4; i++) keeper_add(&k, i, tokens(LONG, 20, 1 + i), LONG);
+    for (int32_t i = 0; i < 4; i++) keeper_add(&k, i, tokens(LONG, 20, 1 + i), LONG, ALL);
     keeper_touch(&k, 0);
     keeper_touch(&k, 1); // was the third
     assert_int_equal(keeper_take(&k, 0), 1);
@@ -64,15 +66,41 @@ static void test_order_of_use(void **state) {
 static void test_nothing_twice(void **state) {
     (void)state;
     struct keeper k = {.n = 0};
-    keeper_add(&k, 1, tokens(50, 50, 0), 50);
-    keeper_add(&k, 2, tokens(LONG, 20, 1), LONG);
-    assert_int_equal(keeper_add(&k, 3, tokens(40, 40, 0), 40), 3); // 1 holds it all, and was used just now
+    keeper_add(&k, 1, tokens(50, 50, 0), 50, ALL);
+    keeper_add(&k, 2, tokens(LONG, 20, 1), LONG, ALL);
+    assert_int_equal(keeper_add(&k, 3, tokens(40, 40, 0), 40, ALL), 3); // 1 holds it all, and was used just now
     assert_int_equal(k.n, 2);
     assert_int_equal(k.list[1].slot, 1);
-    assert_int_equal(keeper_add(&k, 3, tokens(50, 50, 0), 50), 3);
-    assert_int_equal(keeper_add(&k, 3, tokens(60, 60, 0), 60), 1); // it holds all of 1
+    assert_int_equal(keeper_add(&k, 3, tokens(50, 50, 0), 50, ALL), 3);
+    assert_int_equal(keeper_add(&k, 3, tokens(60, 60, 0), 60, ALL), 1); // it holds all of 1
     assert_int_equal(k.n, 2);
     assert_int_equal(keeper_cells(&k), LONG + 60);
+    keeper_close(&k);
+}
+
+// Rows that travelled more coarsely, and those that follow them, are not for everybody.
+static void test_exact_ones(void **state) {
+    (void)state;
+    struct keeper k = {.n = 0};
+    int32_t shared;
+    keeper_add(&k, 1, tokens(LONG, LONG, 0), LONG, 30);
+    assert_int_equal(best(&k, LONG, LONG, 0, &shared), 1);
+    assert_int_equal(shared, LONG);
+    strict = true;
+    assert_int_equal(best(&k, LONG, LONG, 0, &shared), 1);
+    assert_int_equal(shared, 30);
+    assert_int_equal(keeper_add(&k, 2, tokens(50, 50, 0), 50, ALL), -1); // it is shorter, but holds more that is exact
+    assert_int_equal(best(&k, LONG, LONG, 0, &shared), 2);
+    assert_int_equal(shared, 50);
+    strict = false;
+    assert_int_equal(best(&k, LONG, LONG, 0, &shared), 1);
+    assert_int_equal(keeper_add(&k, 3, tokens(60, 60, 0), 60, 40), -1);       // longer than 2, but less exact
+    assert_int_equal(keeper_add(&k, 4, tokens(55, 55, 0), 55, 20), 4);        // 1 holds it, and is no worse
+    assert_int_equal(keeper_add(&k, 5, tokens(LONG, LONG, 0), LONG, ALL), 2); // as good as any in all of them
+    keeper_add(&k, 6, tokens(LONG, 10, 7), LONG, KEEP_LEAST - 1);
+    strict = true;
+    assert_int_equal(best(&k, LONG, 10, 7, &shared), -1); // too few of it are exact
+    strict = false;
     keeper_close(&k);
 }
 
@@ -85,9 +113,8 @@ static void test_how_many(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_how_many),
-        cmocka_unit_test(test_longest_prefix),
-        cmocka_unit_test(test_order_of_use),
+        cmocka_unit_test(test_exact_ones),     cmocka_unit_test(test_how_many),
+        cmocka_unit_test(test_longest_prefix), cmocka_unit_test(test_order_of_use),
         cmocka_unit_test(test_nothing_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

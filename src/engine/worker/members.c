@@ -39,6 +39,7 @@ static void leave(struct compute *c, struct sequence *s) {
     if (s->slot != c->model->measuring) c->slots[c->n_slots++] = s->slot;
     s->slot = -1;
     s->lane.past = 0;
+    s->exact = INT32_MAX;
     c->again = true;
 }
 
@@ -50,7 +51,7 @@ static void keep(struct compute *c, struct sequence *s) {
         return;
     }
     llama_memory_seq_rm(c->memory, s->slot, rows, -1);
-    int32_t idle = keeper_add(kept_begin(c), s->slot, s->tokens, rows);
+    int32_t idle = keeper_add(kept_begin(c), s->slot, s->tokens, rows, s->exact);
     kept_end(c);
     s->tokens = NULL;
     s->slot = -1;

@@ -96,6 +96,7 @@ static bool on_install(struct compute *c, struct sequence *s, const struct order
     if (!unit) return refuse(c, s, ERR_INVALID, "rows that are not in the shared memory");
     if (install(c, s, o, unit, &e)) return refuse(c, s, e.code, e.msg);
     s->lane.past += o->count;
+    if (o->coarse && o->first < s->exact) s->exact = o->first; // what is computed from them is no better
     if (s->leaving.on && s->lane.past > s->leaving.begun && o->first < s->own)
         s->own = o->first > s->leaving.begun ? o->first : s->leaving.begun;
     member_tell(c, installed_encode(s->id, s->lane.past, o->slot));

@@ -117,10 +117,10 @@ void queue_wake(struct queue *q) {
     pthread_mutex_unlock(&q->lock);
 }
 
-int32_t queue_kept(struct queue *q, const int32_t *tokens, int32_t n) {
+int32_t queue_kept(struct queue *q, const struct sequence *s) {
     int32_t shared;
     pthread_mutex_lock(&q->lock);
-    keeper_best(&q->kept, tokens, n, &shared);
+    keeper_best(&q->kept, s->tokens, s->prompt, s->strict, &shared);
     pthread_mutex_unlock(&q->lock);
     return shared;
 }

@@ -35,8 +35,8 @@ struct sequence *queue_cancel(struct queue *q, uint64_t id);
 // than LIMIT_KV_ORDERS, or memory is short, the sequence is marked.
 void queue_order(struct queue *q, uint64_t id, struct order *o);
 void queue_wake(struct queue *q); // blocks have come back
-// How many of a prompt's first tokens are kept.
-int32_t queue_kept(struct queue *q, const int32_t *tokens, int32_t n);
+// How many of its prompt's first tokens are kept.
+int32_t queue_kept(struct queue *q, const struct sequence *s);
 void queue_ask_report(struct queue *q);
 void queue_ask_forget(struct queue *q);
 void queue_stop(struct queue *q); // the daemon is gone

@@ -22,6 +22,8 @@ struct sequence *sequence_new(uint64_t id, struct gen_request *r, llama_token *p
     s->most = most;
     s->ignore_eos = r->ignore_eos;
     s->bare = r->bare;
+    s->exact = INT32_MAX;
+    s->strict = r->exact;
     s->show = r->show_tokens;
     sequence_enter(s, r->hold ? STAGE_HELD : STAGE_RUN);
     s->n_stop = r->n_stop;

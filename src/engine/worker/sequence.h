@@ -22,6 +22,8 @@ struct sequence {
     int32_t awaited;
     json_t *begin;  // to be told when it has its place, or NULL; owned
     int32_t cached; // rows that were there when it got its place
+    int32_t exact;  // its rows before this one owe nothing to a coarser wire type; INT32_MAX: all
+    bool strict;    // it takes no others than such
     bool bare;      // it is neither kept nor counted
     bool show;      // the ids of its tokens are wanted
     struct export leaving;
