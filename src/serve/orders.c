@@ -13,14 +13,28 @@ struct ordered {
     struct serve *s;
     char by[NODE_ID];
     uint64_t n; // the gateway's number
+    char model[LIMIT_MODEL_NAME + 1];
     struct place *place;
+    json_t *open; // the order, while it waits for its turn and place is NULL; owned
     TAILQ_ENTRY(ordered) next;
 };
 
 static void ordered_free(struct ordered *o) {
     place_drop(o->place);
+    json_decref(o->open);
     TAILQ_REMOVE(&o->s->ordered, o, next);
     free(o);
+}
+
+static void admit(struct serve *s, const char *by);
+
+// It has ended: another one of that member may have its turn.
+static void ordered_end(struct ordered *o) {
+    struct serve *s = o->s;
+    char by[NODE_ID];
+    memcpy(by, o->by, sizeof by);
+    ordered_free(o);
+    admit(s, by);
 }
 
 // ---------------------------------------------------------------- what the gateway is told
@@ -46,7 +60,7 @@ static void tell(struct ordered *o, json_t *msg) {
     struct err why;
     if (!say(o, msg, &why)) return;
     say_failed(o, &why);
-    ordered_free(o);
+    ordered_end(o);
 }
 
 static void on_opened(void *arg, const struct place_opened *p) { tell(arg, sitemsg_write_opened(p)); }
@@ -70,7 +84,7 @@ static void on_cut(void *arg, bool arriving, const struct err *why) {
 static void on_ended(void *arg, const struct gen_result *r) {
     struct err why;
     if (say(arg, sitemsg_write_ended(r), &why)) say_failed(arg, &why);
-    ordered_free(arg);
+    ordered_end(arg);
 }
 
 static void on_failed(void *arg, const struct err *why) {
@@ -78,49 +92,93 @@ static void on_failed(void *arg, const struct err *why) {
     struct err told = *why;
     if (o->s->stopping) told.code = ERR_UNREACHABLE; // its gateway may go on elsewhere
     say_failed(o, &told);
-    ordered_free(arg);
+    ordered_end(arg);
 }
 
 // ---------------------------------------------------------------- what it orders
-static bool may_open(const struct serve *s, const char *by, uint64_t n, struct err *e) {
+static int check_open(const struct serve *s, const char *by, uint64_t n, struct err *e) {
     const struct ordered *one;
-    size_t count = 0;
+    size_t count = 0, waiting = 0;
+    if (s->stopping) return err_set(e, ERR_UNREACHABLE, "this node is stopping");
     TAILQ_FOREACH(one, &s->ordered, next) {
         if (strcmp(one->by, by)) continue;
+        if (one->n == n) return err_set(e, ERR_INVALID, "number %llu is taken", (unsigned long long)n);
         count++;
-        if (one->n == n) {
-            err_set(e, ERR_INVALID, "number %llu is taken", (unsigned long long)n);
-            return false;
-        }
+        waiting += one->open != NULL;
     }
-    if (count >= ORDERS_MOST) err_set(e, ERR_BUSY, "%zu requests of that node are open already", count);
-    return count < ORDERS_MOST;
+    if (count >= ORDERS_MOST) return err_set(e, ERR_BUSY, "%zu requests of that node are open already", count);
+    if (waiting < ORDERS_WAITING) return 0;
+    return err_set(
+        e, ERR_BUSY,
+        "that node has its share of this one's sequences already, and %zu more requests wait: try again later",
+        waiting);
 }
 
-static void obey_open(struct serve *s, const struct peer *p, uint64_t n, const json_t *msg) {
+static long share(const struct serve *s) {
+    long all = s->settings.parallel, spare = all / ORDERS_SPARE > 1 ? all / ORDERS_SPARE : 1;
+    return all > spare ? all - spare : 1;
+}
+
+static bool has_its_share(const struct serve *s, const struct ordered *o) {
+    const struct ordered *one;
+    long n = 0;
+    TAILQ_FOREACH(one, &s->ordered, next) n += one->place && !strcmp(one->by, o->by) && !strcmp(one->model, o->model);
+    return n >= share(s);
+}
+
+static void open_place(struct ordered *o, const json_t *msg) {
     static const struct place_events events = {on_opened, on_text,  on_installed, on_paused,
                                                on_cut,    on_ended, on_failed};
     struct place_spec spec;
     struct gen_request gen;
     struct err why;
-    struct ordered *o = calloc(1, sizeof *o), refused = {.s = s, .n = n};
-    snprintf(refused.by, sizeof refused.by, "%s", p->id);
     gen_request_init(&gen);
-    if (!o)
-        err_set(&why, ERR_INTERNAL, "out of memory");
-    else if (s->stopping)
-        err_set(&why, ERR_UNREACHABLE, "this node is stopping");
-    else if (may_open(s, p->id, n, &why) && !sitemsg_read_open(msg, &spec, &gen, &why)) {
-        *o = refused;
-        TAILQ_INSERT_TAIL(&s->ordered, o, next);
-        o->place = site_open(s, &spec, &events, o, &why);
-        if (!o->place) TAILQ_REMOVE(&s->ordered, o, next);
-    }
-    if (!o || !o->place) {
-        say_failed(&refused, &why);
-        free(o);
+    if (sitemsg_read_open(msg, &spec, &gen, &why) || !(o->place = site_open(o->s, &spec, &events, o, &why))) {
+        say_failed(o, &why);
+        ordered_free(o);
     }
     gen_request_free(&gen);
+}
+
+// Opens what waits, as far as that member's share goes.
+static void admit(struct serve *s, const char *by) {
+    struct ordered *o, *after;
+    for (o = TAILQ_FIRST(&s->ordered); o; o = after) {
+        after = TAILQ_NEXT(o, next);
+        if (!o->open || strcmp(o->by, by) != 0 || has_its_share(s, o)) continue;
+        json_t *msg = o->open;
+        o->open = NULL;
+        open_place(o, msg);
+        json_decref(msg);
+    }
+}
+
+// One model has one name here, whatever it was called.
+static void name_model(struct ordered *o, const json_t *msg) {
+    const char *asked = json_string_value(json_object_get(msg, "model"));
+    const struct model *m = !asked ? NULL : *asked ? models_find(o->s->models, asked) : models_next(o->s->models, NULL);
+    snprintf(o->model, sizeof o->model, "%s", m ? m->name : asked ? asked : "");
+}
+
+static void obey_open(struct serve *s, const struct peer *p, uint64_t n, const json_t *msg) {
+    struct err why;
+    struct ordered *o = calloc(1, sizeof *o), refused = {.s = s, .n = n};
+    snprintf(refused.by, sizeof refused.by, "%s", p->id);
+    if (!o) err_set(&why, ERR_INTERNAL, "out of memory");
+    if (!o || check_open(s, p->id, n, &why)) {
+        say_failed(&refused, &why);
+        free(o);
+        return;
+    }
+    *o = refused;
+    name_model(o, msg);
+    TAILQ_INSERT_TAIL(&s->ordered, o, next);
+    if (!has_its_share(s, o))
+        open_place(o, msg);
+    else if (!(o->open = json_deep_copy(msg))) {
+        err_set(&why, ERR_INTERNAL, "out of memory");
+        on_failed(o, &why);
+    }
 }
 
 static int obey_start(struct ordered *o, const json_t *msg, struct err *e) {
@@ -180,13 +238,14 @@ bool orders_heard(struct serve *s, const struct peer *p, const char *type, const
         return true;
     }
     if (!strcmp(type, "site.drop")) {
-        if (o) ordered_free(o);
+        if (o) ordered_end(o);
         return true;
     }
     for (size_t i = 0; i < sizeof obeyed / sizeof *obeyed; i++) {
         if (strcmp(type, obeyed[i].type)) continue;
         struct err why;
-        if (o && obeyed[i].obey(o, msg, &why)) on_failed(o, &why);
+        if (o && o->open) err_set(&why, ERR_INVALID, "the place is not open yet");
+        if (o && (o->open || obeyed[i].obey(o, msg, &why))) on_failed(o, &why);
         return true;
     }
     return false;
@@ -204,9 +263,9 @@ json_t *orders_json(const struct serve *s) {
     json_t *list = json_array();
     const struct ordered *o;
     TAILQ_FOREACH(o, &s->ordered, next) {
-        struct site_view v;
+        struct site_view v = {.model = o->model, .phase = "waiting"};
         char gateway[PEERS_NAME];
-        site_look(o->place, &v);
+        if (o->place) site_look(o->place, &v);
         node_name(s, o->by, gateway, sizeof gateway);
         json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i, s:i}", "gateway", gateway, "model", v.model,
                                               "phase", v.phase, "prompt_tokens", (int)v.prompt_tokens,

@@ -1,12 +1,18 @@
-// What other nodes order of this one: places on its models (serve/remote.h has the messages). Threads: the event-loop
-// thread.
+// What other nodes order of this one: places on its models (serve/remote.h has the messages). Of the sequences that a
+// model computes at the same time (setting parallel) one member has three in four: what it orders beyond that waits
+// here until one of its own ends, so that no member keeps the others, and this node's own clients, from the model.
+// Where `parallel` is 1 there is nothing to share. Threads: the event-loop thread.
 #pragma once
 
 #include "cluster/peers.h"
 #include "serve/serve.h"
 #include <jansson.h>
 
-enum { ORDERS_MOST = 1024 }; // places of one peer
+enum {
+    ORDERS_MOST = 1024,  // places of one member
+    ORDERS_WAITING = 32, // of these, such as are not open yet
+    ORDERS_SPARE = 4     // one of so many of a worker's sequences, at least one, are not one member's
+};
 
 // One message of remote.h's left column, or a credit. False where it is none of those.
 bool orders_heard(struct serve *s, const struct peer *p, const char *type, const json_t *msg);

@@ -71,6 +71,18 @@ void node_name(const struct serve *s, const char *id, char *out, size_t size) {
     snprintf(out, size, "node %s", id);
 }
 
+static struct model only = {.name = "m"};
+
+struct model *models_find(const struct models *m, const char *name) {
+    (void)m;
+    return strcmp(name, only.name) ? NULL : &only;
+}
+
+struct model *models_next(const struct models *m, const struct model *after) {
+    (void)m;
+    return after ? NULL : &only;
+}
+
 void node_cut(const struct serve *s, const char *id, const struct err *why) {
     assert_true(s == &serves[NODE] || s == &serves[GATEWAY]);
     assert_int_not_equal(why->code, ERR_NONE);
@@ -218,6 +230,14 @@ static struct place *open_well(void) {
     return p;
 }
 
+static struct place *open_well_beside(void) {
+    struct err e;
+    struct place *p = open_place(&e);
+    assert_non_null(p);
+    carry();
+    return p;
+}
+
 static struct site *site_there(void) { return &sites[opened_sites - 1]; }
 
 static int setup(void **state) {
@@ -227,6 +247,7 @@ static int setup(void **state) {
         TAILQ_INIT(&serves[i].sites);
         TAILQ_INIT(&serves[i].remotes);
         TAILQ_INIT(&serves[i].ordered);
+        serves[i].settings.parallel = 8;
     }
     buf_init(&done, 1 << 20);
     buf_init(&told, 1 << 20);
@@ -474,15 +495,18 @@ static void test_a_node_that_lies(void **state) {
     }
 }
 
+static void say_open(int from, int n, const char *model) {
+    char text[256];
+    snprintf(text, sizeof text,
+             "{\"t\":\"site.open\",\"n\":%d,\"model\":\"%s\",\"gen\":{\"id\":1,\"kind\":0,\"prompt\":\"x\"}}", n,
+             model);
+    say(from, NODE, text);
+}
+
 static void test_most_places_of_one_peer(void **state) {
     (void)state;
-    char text[256];
-    for (int i = 0; i <= ORDERS_MOST; i++) {
-        snprintf(text, sizeof text,
-                 "{\"t\":\"site.open\",\"n\":%d,\"model\":\"m\",\"gen\":{\"id\":1,\"kind\":0,\"prompt\":\"x\"}}",
-                 i + 1);
-        say(STRANGER, NODE, text);
-    }
+    serves[NODE].settings.parallel = 2 * ORDERS_MOST;
+    for (int i = 0; i <= ORDERS_MOST; i++) say_open(STRANGER, i + 1, "m");
     int asked = queued;
     for (int i = 0; i < asked; i++) deliver(&queue[i]);
     assert_int_equal(opened_sites, ORDERS_MOST);
@@ -492,11 +516,75 @@ static void test_most_places_of_one_peer(void **state) {
     queued = 1;
     say(STRANGER, NODE, "{\"t\":\"site.drop\",\"n\":3}");
     carry();
-    snprintf(text, sizeof text,
-             "{\"t\":\"site.open\",\"n\":4,\"model\":\"m\",\"gen\":{\"id\":1,\"kind\":0,\"prompt\":\"x\"}}");
-    say(STRANGER, NODE, text);
+    say_open(STRANGER, 4, "m");
     carry(); // a number that is taken
     assert_int_equal(opened_sites, ORDERS_MOST);
+}
+
+// Six of eight; the other two, and the member's further orders, are for others and for later.
+static void test_a_member_has_its_share(void **state) {
+    const struct err none = {.code = ERR_NONE};
+    struct gen_result result = {.finish = FINISH_STOP};
+    (void)state;
+    for (int i = 1; i <= 6; i++) say_open(STRANGER, i, i % 2 ? "m" : ""); // two names of one model
+    say_open(STRANGER, 7, "m");
+    say_open(STRANGER, 8, "m");
+    say_open(STRANGER, 9, "other");
+    carry();
+    assert_int_equal(opened_sites, 7);
+    place_drop(open_well_beside()); // another member is not kept out
+    carry();
+    assert_int_equal(opened_sites, 8);
+    say(STRANGER, NODE, "{\"t\":\"site.drop\",\"n\":7}"); // it waited for its turn
+    say(STRANGER, NODE, "{\"t\":\"site.drop\",\"n\":2}");
+    carry();
+    assert_int_equal(opened_sites, 9); // number 8
+    assert_true(sites[8].open && !sites[1].open);
+    say_open(STRANGER, 10, "m");
+    say_open(STRANGER, 11, "m");
+    carry();
+    assert_int_equal(opened_sites, 9);
+    sites[0].place.ev.ended(sites[0].place.arg, &result);
+    assert_int_equal(opened_sites, 10); // number 10
+    struct err why = none;
+    err_set(&why, ERR_INTERNAL, "it died");
+    refusal = why; // also one that cannot be opened makes room
+    sites[2].place.ev.failed(sites[2].place.arg, &why);
+    assert_int_equal(opened_sites, 10);
+    refusal.code = ERR_NONE;
+    say_open(STRANGER, 12, "m");
+    carry();
+    assert_int_equal(opened_sites, 11);
+}
+
+static void test_what_waits_is_bounded_and_takes_no_orders(void **state) {
+    (void)state;
+    serves[NODE].settings.parallel = 1; // which leaves nothing to share
+    for (int i = 1; i <= 1 + ORDERS_WAITING + 1; i++) say_open(STRANGER, i, "m");
+    carry();
+    assert_int_equal(opened_sites, 1);
+    buf_clear(&done);
+    say(STRANGER, NODE, "{\"t\":\"site.pause\",\"n\":2}");
+    say(STRANGER, NODE, "{\"t\":\"site.start\",\"n\":3,\"generated\":[],\"from\":-1}");
+    carry();
+    expect(&done, "");
+    say_open(STRANGER, 100, "m"); // in the place of those two, which have failed
+    say_open(STRANGER, 101, "m");
+    int asked = queued;
+    for (int i = 0; i < asked; i++) deliver(&queue[i]);
+    assert_int_equal(queued, asked);
+    queued = 0;
+    say_open(STRANGER, 102, "m");
+    deliver(&queue[0]);
+    assert_non_null(strstr(queue[1].text, "share"));
+    queue[0] = queue[1];
+    queued = 1;
+    carry();
+    struct peer p = {.up = false};
+    snprintf(p.id, sizeof p.id, "%s", ids[STRANGER]);
+    orders_lost(&serves[NODE], &p);
+    assert_true(TAILQ_EMPTY(&serves[NODE].ordered));
+    assert_int_equal(opened_sites, 1);
 }
 
 static void is_shown(const char *expected) {
@@ -534,6 +622,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_places_of_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_node_that_lies, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_open_is_shown, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_member_has_its_share, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_waits_is_bounded_and_takes_no_orders, setup, teardown),
         cmocka_unit_test_setup_teardown(test_most_places_of_one_peer, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,7 +4,8 @@
 // What is computed from kept rows is what would be computed without them, up to rounding: the tokens that are left
 // stand in other batches than a whole prompt's would, and libllama's sums are not the same to the bit in each. A model
 // without a clear favourite (random weights) may then choose another token; `keep = 0` is for comparing such. Rows that
-// came from another node with a coarser wire type are kept as they came.
+// came from another node with a coarser wire type, and those after them, are marked: requests that want exact rows get
+// none.
 //
 // Every step looks at the kept cells, too: a CPU at their masks, a GPU reads them. So only so many are kept that their
 // K/V bytes are `keep` percent of the weights' bytes, which each step reads as well: they cost a generated token no
