@@ -1,6 +1,7 @@
 // nebulus cluster init: begins a cluster with this node as its first member.
 #include "base/json.h"
 #include "cli/own_daemon.h"
+#include "cli/policy.h"
 #include "cli/root_key.h"
 #include "cli/term.h"
 
@@ -36,7 +37,18 @@ static int ask_self(struct api_client *api, const char *address, struct roster_n
     return rc;
 }
 
-static struct roster *first_roster(const char *cluster, const struct roster_node *self, EVP_PKEY *root, struct err *e) {
+// The policy of this node's home becomes the cluster's.
+static int carry_policy(struct api_client *api, struct roster *r, struct err *e) {
+    json_t *answer = NULL;
+    if (api_get(api, "/nebulus/v1/policy", &answer, e)) return -1;
+    const char *from = json_string_value(json_object_get(answer, "from"));
+    bool own = from && !strcmp(from, "home");
+    json_decref(answer);
+    return !own || (r->policy = policy_in_force(api, e)) ? 0 : -1;
+}
+
+static struct roster *first_roster(struct api_client *api, const char *cluster, const struct roster_node *self,
+                                   EVP_PKEY *root, struct err *e) {
     struct roster *r = calloc(1, sizeof *r);
     if (!r) {
         err_set(e, ERR_INTERNAL, "out of memory");
@@ -44,7 +56,7 @@ static struct roster *first_roster(const char *cluster, const struct roster_node
     }
     snprintf(r->cluster, sizeof r->cluster, "%s", cluster);
     r->epoch = 1;
-    if (!roster_add(r, self, e) && !roster_sign(r, root, e)) return r;
+    if (!roster_add(r, self, e) && !carry_policy(api, r, e) && !roster_sign(r, root, e)) return r;
     roster_free(r);
     return NULL;
 }
@@ -74,7 +86,7 @@ static int begin(const struct invocation *in, struct api_client *api, const char
     if (!access(path, F_OK))
         return err_set(e, ERR_BUSY, "%s is the key of a cluster already: move it away to begin another one", path);
     EVP_PKEY *root = root_key_make(in, e);
-    struct roster *r = root ? first_roster(name, &self, root, e) : NULL;
+    struct roster *r = root ? first_roster(api, name, &self, root, e) : NULL;
     int rc = -1;
     if (r) {
         body = json_pack("{s:o}", "roster", roster_document(r));

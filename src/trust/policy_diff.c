@@ -116,7 +116,7 @@ static void add_places(struct world *w) {
     }
     for (size_t i = 0; i < w->n[NODES]; i++)
         for (size_t k = 0; k < w->n[NODES]; k++)
-            if (i != k) add_place(w, POLICY_KV, i, k);
+            if (i != k || w->words[NODES][i].at) add_place(w, POLICY_KV, i, k); // two nodes may have one label
 }
 
 static int make_world(struct world *w, struct err *e) {

@@ -195,6 +195,11 @@ def test_a_node_of_no_cluster():
         check("cannot be read" in shown.stderr, f"{shown}")
         done = nebulus(home, node.port, "policy", "apply", write(home, "q.json", [permit("all", agents=["owner"])]))
         check(done.returncode == 0 and ask(node, tokens=2).status == 200, f"{done}")
+        # a cluster begins with the policy of its first node
+        own = node.get("/nebulus/v1/policy").json
+        check(nebulus(home, node.port, "cluster", "init", "--no-passphrase").returncode == 0, node.log())
+        shown = node.get("/nebulus/v1/policy").json
+        check((own["from"], shown["from"]) == ("home", "cluster") and own["digest"] == shown["digest"], f"{own} {shown}")
         node.stop()
 
 
