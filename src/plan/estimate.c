@@ -6,8 +6,13 @@ static double cached_tokens(const struct plan_input *in, size_t node) {
     return fmin(in->nodes[node].cached_tokens, in->prompt - 1); // the last token's logits are needed
 }
 
-static double wait_seconds(const struct plan_node *n) {
-    return n->queued_tokens > 0 ? prefill_seconds(&n->profile, n->queued_tokens, 0) : 0;
+// Of prompts the one goes first that would have been read first alone (engine/worker/batch.h): one that is shorter than
+// those that wait are on average only lets the chunk pass that is being computed.
+static double wait_seconds(const struct plan_input *in, size_t node, double fresh) {
+    const struct plan_node *n = &in->nodes[node];
+    double usual = n->queued_tokens / fmax(n->queued_prompts, 1);
+    double before = fresh < usual ? fmin(n->queued_tokens, in->chunk) : n->queued_tokens;
+    return before > 0 ? prefill_seconds(&n->profile, before, 0) : 0;
 }
 
 // Tokens first..first+count-1 of the answer, counted without the one that the prefill ends with.
@@ -32,7 +37,7 @@ static void add_up(struct plan *p) {
 void estimate_local(const struct plan_input *in, size_t node, struct plan *out) {
     double cached = cached_tokens(in, node);
     *out = (struct plan){.mode = PLAN_LOCAL, .prefill = node, .decode = node};
-    out->wait_s = wait_seconds(&in->nodes[node]);
+    out->wait_s = wait_seconds(in, node, in->prompt - cached);
     out->prefill_s = prefill_seconds(&in->nodes[node].profile, in->prompt - cached, cached);
     out->decode_s = answer_seconds(in, node, 0, in->generate - 1);
     add_up(out);
@@ -110,7 +115,7 @@ void estimate_disaggregated(const struct plan_input *in, size_t prefill, size_t 
     double pieces = ceil(fresh / in->chunk) * in->rows.layers;
     double sent = rows_bytes(&in->rows, in->prompt - cached_tokens(in, decode)) / link->bytes_s;
     *out = (struct plan){.mode = PLAN_DISAGGREGATED, .prefill = prefill, .decode = decode};
-    out->wait_s = wait_seconds(&in->nodes[prefill]);
+    out->wait_s = wait_seconds(in, prefill, fresh);
     out->fetch_s = fetch_seconds(in, prefill, decode, cached);
     double compute = prefill_seconds(&in->nodes[prefill].profile, fresh, cached);
     out->prefill_s = out->fetch_s + compute;
@@ -146,7 +151,7 @@ void estimate_tandem(const struct plan_input *in, size_t prefill, size_t decode,
     double hidden = fresh * in->rows.hidden_bytes / link->bytes_s;
     double rows = rows_bytes(&in->rows, fresh) * part / link->bytes_s;
     *out = (struct plan){.mode = PLAN_TANDEM, .prefill = prefill, .decode = decode, .split = split};
-    out->wait_s = fmax(wait_seconds(&in->nodes[prefill]), wait_seconds(&in->nodes[decode]));
+    out->wait_s = fmax(wait_seconds(in, prefill, fresh), wait_seconds(in, decode, fresh));
     out->prefill_s = link->rtt_s / 2 + pipeline_seconds(here * part, hidden, there * (1 - part), chunks);
     out->transfer_s = link->rtt_s / 2 + hidden + rows;
     out->exposed_s = exposed_seconds(out->prefill_s, hidden + rows, chunks * split);

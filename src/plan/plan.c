@@ -31,8 +31,8 @@ enum hindrance { FREE, ABSURD_PROFILE, ABSURD_LOAD, FORBIDDEN, NO_ROOM };
 static enum hindrance hindrance_of(const struct plan_input *in, size_t node, bool decode) {
     const struct plan_node *n = &in->nodes[node];
     if (profile_check(&n->profile, NULL)) return ABSURD_PROFILE;
-    if (!is_tokens(n->queued_tokens, 0) || !is_tokens(n->context_tokens, 0) || !is_tokens(n->cached_tokens, 0) ||
-        isnan(n->free_cells))
+    if (!is_tokens(n->queued_tokens, 0) || !is_tokens(n->queued_prompts, 0) || !is_tokens(n->context_tokens, 0) ||
+        !is_tokens(n->cached_tokens, 0) || isnan(n->free_cells))
         return ABSURD_LOAD;
     if (decode ? n->no_decode || n->hands_over : n->no_prefill) return FORBIDDEN;
     return n->free_cells < in->prompt + in->generate ? NO_ROOM : FREE;

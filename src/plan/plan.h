@@ -23,7 +23,8 @@ struct plan_node {
     const char *name;       // borrowed
     struct profile profile; // an absurd one excludes the node
     enum plan_role role;
-    double queued_tokens;  // prompt tokens that are read before this request's
+    double queued_tokens;  // prompt tokens that wait there or are being read, but for what was read of them
+    double queued_prompts; // in how many prompts
     double context_tokens; // KV rows of the sequences that generate there meanwhile: every step reads them, too
     double free_cells;     // KV cells that this request may take
     double cached_tokens;  // the prompt's beginning that its KV cache holds already

@@ -46,7 +46,7 @@ static void random_node(struct plan_node *n, const char *name) {
         n->profile.decode_base = spread(0.0100, 0.0102);
         n->profile.decode_token = spread(1e-7, 1e-4);
     }
-    if (sometimes(0.3)) n->queued_tokens = floor(spread(1, 1e4));
+    if (sometimes(0.3)) n->queued_tokens = floor(spread(1, 1e4)), n->queued_prompts = floor(uniform() * 4);
     if (sometimes(0.3)) n->context_tokens = floor(spread(1, 1e5));
     if (sometimes(0.3)) n->cached_tokens = floor(spread(1, 1e4));
 }
@@ -88,14 +88,15 @@ static double oracle_cached(const struct plan_input *in, size_t node) {
     return fmin(in->nodes[node].cached_tokens, in->prompt - 1);
 }
 
-static double oracle_wait(const struct plan_input *in, size_t node) {
+static double oracle_wait(const struct plan_input *in, size_t node, double fresh) {
     const struct plan_node *n = &in->nodes[node];
-    return n->queued_tokens > 0 ? oracle_prefill(n, n->queued_tokens, 0) : 0;
+    bool overtakes = fresh * fmax(1, n->queued_prompts) < n->queued_tokens && n->queued_tokens > in->chunk;
+    return n->queued_tokens > 0 ? oracle_prefill(n, overtakes ? in->chunk : n->queued_tokens, 0) : 0;
 }
 
 static double oracle_reading(const struct plan_input *in, size_t node) {
     double cached = oracle_cached(in, node);
-    return oracle_wait(in, node) + oracle_prefill(&in->nodes[node], in->prompt - cached, cached);
+    return oracle_wait(in, node, in->prompt - cached) + oracle_prefill(&in->nodes[node], in->prompt - cached, cached);
 }
 
 static double oracle_bytes(const struct plan_input *in, double rows) {
@@ -117,7 +118,8 @@ static double oracle_known(const struct plan_input *in, size_t a, size_t b, doub
 
 static double oracle_pair_reading(const struct plan_input *in, size_t a, size_t b) {
     double fetched_s, cached = oracle_known(in, a, b, &fetched_s);
-    return oracle_wait(in, a) + fetched_s + oracle_prefill(&in->nodes[a], in->prompt - cached, cached);
+    return oracle_wait(in, a, in->prompt - cached) + fetched_s +
+           oracle_prefill(&in->nodes[a], in->prompt - cached, cached);
 }
 
 static double oracle_local(const struct plan_input *in, size_t node) {
@@ -425,9 +427,13 @@ static void load_cache_roles_and_history(void **state) {
     struct plan p;
     (void)state;
     catalogue_world(&w, 8192, 32, "10gbe");
-    w.nodes[SPARK].queued_tokens = 100000; // a queue sends the request elsewhere
+    w.nodes[SPARK].queued_tokens = 100000,
+    w.nodes[SPARK].queued_prompts = 20; // a queue of shorter ones sends the request elsewhere
     assert_int_equal(plan_choose(&w.in, &p, NULL), 0);
     assert_true(p.mode == PLAN_LOCAL && p.prefill == MAC && p.wait_s == 0);
+    w.nodes[SPARK].queued_prompts = 2; // long ones let it pass
+    assert_int_equal(plan_choose(&w.in, &p, NULL), 0);
+    assert_true(p.mode == PLAN_DISAGGREGATED && p.wait_s > 0 && p.wait_s < 0.3);
 
     catalogue_world(&w, 8192, 32, "10gbe");
     w.nodes[MAC].cached_tokens = 8100; // so does a prompt that is known there

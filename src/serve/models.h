@@ -23,6 +23,7 @@ struct model {
     struct engine *engine;
     uint64_t started_ns, used_ns; // clock_mono_ns of its start and its last use
     int64_t requests;             // since its start
+    uint64_t read_ns;             // when a prompt was last read to its end, clock_mono_ns
     // for models.c
     struct models *of;
     TAILQ_HEAD(, model_watch) watches;

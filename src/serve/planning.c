@@ -143,6 +143,7 @@ static void add_node(struct serve *s, struct planning *p, const struct planning_
                             .profile = known.profile,
                             .role = role_of(cluster_role(s->cluster, id)),
                             .queued_tokens = known.queued_tokens,
+                            .queued_prompts = known.queued_prompts,
                             .context_tokens = known.context_tokens,
                             .free_cells = known.free_cells,
                             .cached_tokens = cached_tokens(s, q, id, hashes),

@@ -89,6 +89,12 @@ double profiles_age_s(const struct entry *one) {
     return one->known_s && now > one->known_s ? (double)(now - one->known_s) : 0;
 }
 
+// Tokens that a prompt has made of the time since then, about.
+static double tokens_read(const struct profile *p, uint64_t since_ns) {
+    double seconds = since_ns ? (double)(clock_mono_ns() - since_ns) / 1e9 : 0;
+    return seconds * PROFILES_ROWS / prefill_seconds(p, PROFILES_ROWS, 0);
+}
+
 static bool known_here(const struct serve *s, const struct model *m, struct profiled *out) {
     struct engine_status status;
     if (!s->profiles || !profiles_ready(m, &status)) return false;
@@ -101,7 +107,11 @@ static bool known_here(const struct serve *s, const struct model *m, struct prof
     fit_profile(&one->fit, &out->profile);
     int64_t total = status.stats.cells_total ? status.stats.cells_total : status.info.kv_cells;
     out->free_cells = total > status.stats.cells_used ? (double)(total - status.stats.cells_used) : 0;
-    site_load(s, m, &out->queued_tokens, &out->context_tokens);
+    struct site_load load;
+    site_load(s, m, &load);
+    out->queued_tokens = fmax(0, load.queued - tokens_read(&out->profile, load.since_ns));
+    out->queued_prompts = load.prompts;
+    out->context_tokens = load.context;
     return true;
 }
 

@@ -18,6 +18,7 @@ struct profiles;
 struct profiled {
     struct profile profile; // one that profile_check takes
     double queued_tokens;   // prompt tokens that wait there or are being read
+    double queued_prompts;  // how many prompts these are
     double context_tokens;  // KV rows of the sequences that generate there
     double free_cells;      // KV cells that a request may take; those of ended conversations are free
     double age_s;           // since it was measured, or last corrected by a job

@@ -1,5 +1,5 @@
 // What nodes tell each other of their models:
-//   {"c":[five coefficients],"error":e,"age_s":s,"queued":n,"context":n,"free":n,"export":bytes/s,
+//   {"c":[five coefficients],"error":e,"age_s":s,"queued":n,"prompts":n,"context":n,"free":n,"export":bytes/s,
 //    "import":bytes/s,"emulated":false,"kept":[[tokens,hash],...]}       see engine/kept.h
 // Numbers are rounded, so that only notable changes are told.
 #include "base/clock.h"
@@ -44,12 +44,13 @@ json_t *profiles_tell(const struct serve *s, const struct model *m) {
     double *c[] = {&known.profile.prefill_base, &known.profile.prefill_token, &known.profile.prefill_pair,
                    &known.profile.decode_base, &known.profile.decode_token};
     for (size_t i = 0; i < COEFFICIENTS; i++) *c[i] = rounded(*c[i], COST_DIGITS);
-    return json_pack("{s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b}", "kept", kept_encode(engine_kept(m->engine)),
-                     "c", profiles_coefficients(&known.profile), "error", rounded(fmin(1, known.error), LOAD_DIGITS),
-                     "age_s", rounded_age(known.age_s), "queued", rounded(known.queued_tokens, LOAD_DIGITS), "context",
-                     rounded(known.context_tokens, LOAD_DIGITS), "free", rounded(known.free_cells, LOAD_DIGITS),
-                     "export", rounded(known.export_bytes_s, LOAD_DIGITS), "import",
-                     rounded(known.import_bytes_s, LOAD_DIGITS), "emulated", known.emulated);
+    return json_pack("{s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b}", "kept",
+                     kept_encode(engine_kept(m->engine)), "c", profiles_coefficients(&known.profile), "error",
+                     rounded(fmin(1, known.error), LOAD_DIGITS), "age_s", rounded_age(known.age_s), "queued",
+                     rounded(known.queued_tokens, LOAD_DIGITS), "context", rounded(known.context_tokens, LOAD_DIGITS),
+                     "free", rounded(known.free_cells, LOAD_DIGITS), "prompts", known.queued_prompts, "export",
+                     rounded(known.export_bytes_s, LOAD_DIGITS), "import", rounded(known.import_bytes_s, LOAD_DIGITS),
+                     "emulated", known.emulated);
 }
 
 static int read_told(const json_t *o, struct profiled *out, struct err *e) {
@@ -60,6 +61,7 @@ static int read_told(const json_t *o, struct profiled *out, struct err *e) {
                    json_get_real(o, "queued", 0, TOKENS_MAX, &out->queued_tokens, e) ||
                    json_get_real(o, "context", 0, TOKENS_MAX, &out->context_tokens, e) ||
                    json_get_real(o, "free", 0, TOKENS_MAX, &out->free_cells, e) ||
+                   json_get_real(o, "prompts", 0, TOKENS_MAX, &out->queued_prompts, e) ||
                    json_get_real(o, "export", 0, BYTES_S_MAX, &out->export_bytes_s, e) ||
                    json_get_real(o, "import", 0, BYTES_S_MAX, &out->import_bytes_s, e) ||
                    json_get_bool(o, "emulated", &out->emulated, e)
@@ -72,10 +74,11 @@ json_t *profiles_clean(const json_t *said, struct err *e) {
     struct kept_marks kept;
     if (!json_is_object(said) || read_told(said, &p, e) || kept_decode(json_object_get(said, "kept"), &kept, e))
         return json_null();
-    return json_pack("{s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:I}", "kept", kept_encode(&kept), "c",
+    return json_pack("{s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:I}", "kept", kept_encode(&kept), "c",
                      profiles_coefficients(&p.profile), "error", p.error, "age_s", p.age_s, "queued", p.queued_tokens,
-                     "context", p.context_tokens, "free", p.free_cells, "export", p.export_bytes_s, "import",
-                     p.import_bytes_s, "emulated", p.emulated, "heard_s", (json_int_t)(clock_mono_ns() / NS_PER_S));
+                     "context", p.context_tokens, "free", p.free_cells, "prompts", p.queued_prompts, "export",
+                     p.export_bytes_s, "import", p.import_bytes_s, "emulated", p.emulated, "heard_s",
+                     (json_int_t)(clock_mono_ns() / NS_PER_S));
 }
 
 int profiles_take(const json_t *clean, struct profiled *out, struct err *e) {

@@ -37,6 +37,7 @@ struct site {
     bool coarse;         // some travelled as another type than the cache's:
     enum kv_dtype dtype;
     // what it takes here, as long as it moves
+    bool computes;     // it is not held, and was not stopped
     int32_t to_read;   // tokens of the prompt that it computes before its first text; 0 = not known, or done
     uint64_t reads_ns; // since when
     int32_t spoke;     // tokens told with its first text since it was started; 0 = none yet
@@ -269,6 +270,7 @@ static void watch_text(struct site *site, int32_t tokens) {
         site->seen.cached = site->cached;
         site->seen.prefill_s = (double)(site->latest_ns - site->reads_ns) / 1e9;
         site->to_read = 0;
+        site->model->read_ns = site->latest_ns;
     }
     if (site->spoke) return;
     site->spoke = tokens;
@@ -343,6 +345,7 @@ static int site_start(struct place *p, const int32_t *generated, int32_t n, int3
     site->reads_ns = clock_mono_ns();
     if (from >= 0 || n) site->to_read = 0; // its rows come from elsewhere, or it was begun there
     site->spoke = 0;
+    site->computes = true;
     return engine_go(site->model->engine, site->id, generated, n, from, e);
 }
 
@@ -360,16 +363,20 @@ static void site_drop(struct place *p) {
     free(site);
 }
 
-void site_load(const struct serve *s, const struct model *m, double *queued, double *context) {
+void site_load(const struct serve *s, const struct model *m, struct site_load *out) {
     const struct site *site;
-    *queued = *context = 0;
+    *out = (struct site_load){.queued = 0};
     TAILQ_FOREACH(site, &s->sites, next) {
         if (site->model != m || !site->id) continue;
-        if (site->written)
-            *context += site->prompt + site->written;
-        else
-            *queued += site->prompt - site->cached;
+        if (!site->computes || !site->to_read) {
+            out->context += site->prompt + site->written;
+            continue;
+        }
+        out->queued += site->to_read;
+        out->prompts++;
+        if (!out->since_ns || site->reads_ns < out->since_ns) out->since_ns = site->reads_ns;
     }
+    if (out->since_ns && out->since_ns < m->read_ns) out->since_ns = m->read_ns;
 }
 
 void site_look(const struct place *p, struct site_view *out) {
@@ -408,6 +415,7 @@ struct place *site_open(struct serve *s, const struct place_spec *spec, const st
     engine_get_status(model->engine, &status);
     site->alone = status.requests == 1;
     site->moves = spec->gen->hold;
+    site->computes = !spec->gen->hold;
     TAILQ_INSERT_TAIL(&s->sites, site, next);
     return &site->place;
 }

@@ -7,8 +7,14 @@
 struct place *site_open(struct serve *s, const struct place_spec *spec, const struct place_events *ev, void *arg,
                         struct err *e) MUST_USE;
 
-// What this model has to do: prompt tokens that wait or are being read, KV rows of the sequences that generate.
-void site_load(const struct serve *s, const struct model *m, double *queued, double *context);
+// What this model has to do: prompt tokens that wait or are being read, and since when (clock_mono_ns; 0 = there are
+// none); KV rows of the sequences that generate, or are held.
+struct site_load {
+    double queued, prompts; // tokens, in how many prompts
+    double context;
+    uint64_t since_ns;
+};
+void site_load(const struct serve *s, const struct model *m, struct site_load *out);
 
 // How far a place of this node is, whatever it is done for. `phase` is static: "waiting" (for its turn), "receiving"
 // (rows of another node), "prefill", "decode", "standby" (paused).

@@ -5,7 +5,8 @@
 
 Both nodes measure the model first. Then come LEARN jobs from which the profiles go on learning, and JOBS that count: prompts of
 50 to 3,000 tokens and answers of 8 to 100, both even in the logarithm; half of them are placed by the planner, the others stay
-on a node or go over the pair, as their headers say; a quarter are sent while another one is being read or answered. An error is
+on a node or go over the pair, as their headers say; a quarter are in the company of another one, of which the earlier one can
+know nothing when it is placed. An error is
 |predicted - measured| / measured, as a client sees TTFT and total. The last line is one JSON object.
 """
 import argparse
@@ -54,13 +55,13 @@ class Job:
 
 
 def run_jobs(port, rng, count, o, counted):
-    """Runs jobs, a quarter of them in the company of the one before; returns them."""
+    """Runs jobs, a quarter of them in company; returns them."""
     done = []
     while len(done) < count:
         jobs = [Job(rng, o.quick)]
         threads = [threading.Thread(target=jobs[0].run, args=(port,))]
         threads[0].start()
-        if rng.random() < 1 / 3 and len(done) + 1 < count:  # of each four jobs one is the second of two
+        if rng.random() < 1 / 7 and len(done) + 1 < count:  # of eight jobs, two
             time.sleep(rng.uniform(0.05, 0.4))
             jobs.append(Job(rng, o.quick))
             threads.append(threading.Thread(target=jobs[1].run, args=(port,)))
