@@ -1,6 +1,9 @@
-// trust/policy: what is accepted is canonical after one reading, holds its bounds, and decides every question: nobody
-// whose name is not known is allowed anything, and what is not known never allows more.
+// trust/policy, and the questions of can-i, which have an "agent": what is accepted is canonical after one reading,
+// holds its bounds, and decides every question: nobody whose name is not known is allowed anything, and what is not
+// known never allows more.
+#include "base/json.h"
 #include "trust/policy.h"
+#include "trust/policy_survey.h"
 #include "trust/policy_tests.h"
 
 #include <stdlib.h>
@@ -49,9 +52,28 @@ static void ask(const struct policy *p) {
         }
 }
 
+static void ask_question(const char *text, size_t n) {
+    struct err e = {.code = ERR_NONE};
+    struct policy_asked q;
+    struct policy *p = policy_builtin(&e);
+    json_t *o = json_parse(text, n, &e), *answer;
+    if (!p) abort();
+    if (json_is_object(o) && !policy_asked_read(o, &q, &e)) {
+        q.survey.nodes = nodes;
+        q.survey.n = sizeof nodes / sizeof *nodes;
+        if (!(answer = policy_survey(p, &q.survey))) abort();
+        bool owner = !strcmp(q.agent.id, POLICY_OWNER_AGENT);
+        if (json_is_true(json_object_get(answer, "allow")) && !owner) abort();
+        json_decref(answer);
+    }
+    json_decref(o);
+    policy_free(p);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct err e = {.code = ERR_NONE};
     size_t n, m, failed;
+    if (memmem(data, size, "\"agent\"", 7)) ask_question((const char *)data, size);
     struct policy *p = policy_read((const char *)data, size, &e);
     if (!p && (e.code == ERR_NONE || !e.msg[0] || strchr(e.msg, '\n'))) abort();
     if (!p) return 0;
