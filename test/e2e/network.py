@@ -77,6 +77,19 @@ class Bridge:
         for name in names:
             self.ip("br", "link", "set", "dev", f"to{name}", "type", "bridge_slave", "isolated", "on" if off else "off")
 
+    def reset(self, name, address, queued=4096):
+        """Resets its connections to an address in which so many bytes wait. Returns how many those are."""
+        n = 0
+        for line in self.run_in(name, "ss", "-tnH", "state", "established", "dst", address).splitlines():
+            words = line.split()
+            if int(words[1]) >= queued:
+                self.run_in(name, "ss", "-K", "src", words[2], "dst", words[3])
+                n += 1
+        return n
+
+    def run_in(self, name, *words):
+        return run(*self.command(name, *words))
+
     def command(self, name, *words):
         return ["ip", "netns", "exec", f"{self.prefix}{name}", *words]
 

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
-from harness import Daemon, Stream, check, end_process, free_port, started, wait_until
+from harness import Daemon, Stream, check, end_process, free_port, in_parallel, started, wait_until
 from network import inside
 
 NEBULUS, MODELS = sys.argv[1:3]
@@ -136,6 +137,30 @@ def quotation(text, at):
     return text + "\n" + text[at - 40:at]
 
 
+# ---- the same bytes
+def same_bytes(a, b, lengths, **members):
+    ways = [(a, a, b), (a, b, a), (b, a, b), (b, b, a)]  # gateway, prefill, decode
+    moved = total = 0
+    for length in lengths:
+        prompt = prompt_of(length)
+        for sampling in ({"seed": 1}, {"temperature": 1.0, "seed": 7}):
+            quiet(a, b)
+            alone = a.ask(prompt, max_tokens=30, ignore_eos=True, **sampling, **members).read()
+            check(alone.done and alone.text, f"no answer: {alone.error}")
+            for handover in ("zero-stall", "wait", "after"):
+                ways.append(ways.pop(0))
+                gateway, prefill, decode = ways[0]
+                quiet(a, b)
+                both = gateway.ask(prompt, prefill.name, decode.name, handover, max_tokens=30, ignore_eos=True, **sampling,
+                                   **members).read()
+                check(both.error is None, f"{length} {handover}: {both.error}")
+                check(both.text == alone.text, f"{length} {sampling} {handover}: {both.text!r} is not {alone.text!r}")
+                moved += has_moved(gateway, length)
+                total += 1
+    # on a busy machine a short answer may be over before the other node has heard of its pause
+    check(moved * 2 > total, f"only {moved} of {total} answers were handed over")
+
+
 # ---- what goes wrong
 LONG = {"max_tokens": 90, "ignore_eos": True}
 
@@ -158,22 +183,89 @@ def read_on(stream, since, limit, what):
     check(longest < limit, f"{what}: {longest:.1f} s without a token")
 
 
-def disturb(a, b, gateway, harm, moment, length=400, limit=AT_ONCE):
-    """A long answer over two nodes, harmed at some moment; it must be the undisturbed one."""
-    prompt = prompt_of(length)
-    sampling = {} if moment == "first" else {"temperature": 0.9, "seed": 3}
-    alone = gateway.ask(prompt, **LONG, **sampling).read().text
-    stream = gateway.ask(prompt, "prime", "edge", **LONG, **sampling)
-    if moment != "prefill":
-        stream.first_text()
+WARM = {"temperature": 0.9, "seed": 3}
+MOMENTS = ("prefill", "stream", "hand-over", "decode")  # rows travel from the first one to the end of the hand-over
+alone_before = {}
+
+
+def quiet(*nodes):
+    """Nothing is left of earlier jobs. Where other sequences have cells, sums are rounded in another order."""
+    for node in nodes:
+        wait_until("nothing is left open", lambda node=node: node.model()["stats"]["cells_used"] == 0)
+
+
+def alone(node, prompt, **members):
+    """What one node alone answers; asked once."""
+    key = json.dumps([prompt, members])
+    if key not in alone_before:
+        quiet(node)
+        answer = node.ask(prompt, node.name, node.name, **members).read()
+        check(answer.error is None and answer.text, f"no answer: {answer.error}")
+        alone_before[key] = answer.text
+    return alone_before[key]
+
+
+def recall_jobs(node, length=300, at=150, tokens=80):
+    """A greedy and a seeded one of the recall model: (members of the request, the undisturbed answer)."""
+    text = passage(length)
+    greedy, members = text[at:at + tokens], {"prompt": quotation(text, at), "max_tokens": tokens}
+    check(alone(node, **members) == greedy, "alone, it does not go on verbatim")
+    return [(members, greedy), ({**members, **WARM}, alone(node, **members, **WARM))]
+
+
+def state_jobs(node, length=200):
+    """The same of a model whose state travels whole; they are asked one at a time."""
+    return [({"prompt": prompt_of(length), **LONG, **sampling}, alone(node, prompt_of(length), **LONG, **sampling))
+            for sampling in ({}, WARM)]
+
+
+class Asked:
+    """Requests that are sent at once; a stream is there as soon as its first text is."""
+
+    def __init__(self, gateway, jobs, **where):
+        self.streams = [None] * len(jobs)
+        self.threads = [threading.Thread(target=self.ask, args=(gateway, i, {**members, **where}))
+                        for i, (members, _) in enumerate(jobs)]
+        for thread in self.threads:
+            thread.start()
+
+    def ask(self, gateway, i, members):
+        self.streams[i] = gateway.ask(**members)
+
+    def answered(self):
+        return any(self.streams)
+
+    def wait(self):
+        for thread in self.threads:
+            thread.join()
+        check(all(self.streams), "a request was not answered")
+        return self.streams
+
+
+def disturb(a, b, gateway, harm, moment, jobs, limit=AT_ONCE):
+    """Answers over two nodes at once, harmed at some moment; they must be the undisturbed ones."""
+    handover = "after" if moment == "hand-over" else None  # the prefill node is silent until the other one speaks
+    read = lambda: a.model()["stats"]["prefill_tokens"]
+    before = read()
+    asked = Asked(gateway, jobs, prefill="prime", decode="edge", handover=handover)
+    if moment == "prefill":
+        wait_until("the prompts are read", lambda: read() > before or asked.answered())
+    else:
+        for stream in asked.wait():
+            stream.first_text()
     if moment == "decode":
         for _ in range(20):
-            next(iter(stream))
+            for stream in asked.streams:
+                next(iter(stream))
+    missed = " (too late)" if moment == "prefill" and asked.answered() else ""
     begin = time.monotonic()
     undo = harm(a, b)
-    read_on(stream, begin, limit, moment)
-    check(stream.error is None and stream.done, f"{moment}: {stream.error}")
-    check(stream.text == alone, f"{moment} {sampling}: {stream.text!r} is not {alone!r}")
+    streams = asked.wait()
+    in_parallel([lambda stream=stream: read_on(stream, begin, limit, moment + missed) for stream in streams])
+    for stream, (members, undisturbed) in zip(streams, jobs):
+        what = f"{moment} {members.get('temperature', 'greedy')}"
+        check(stream.error is None and stream.done, f"{what}: {stream.error}")
+        check(stream.text == undisturbed, f"{what}: {stream.text!r} is not {undisturbed!r}")
     if undo:
         undo()
 
