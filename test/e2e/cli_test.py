@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 
+from harness import free_port
 from terminal import Terminal
 
 NEBULUS, MAKER = (os.path.abspath(a) for a in sys.argv[1:3])
@@ -65,17 +66,6 @@ def parsed(result):
         return json.loads(result.out)
     except ValueError:
         return {}
-
-
-def free_port():
-    with socket.socket() as s:
-        for port in range(20200, 32000):
-            try:
-                s.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-    raise SystemExit("no free port")
 
 
 def wait_until(condition, seconds=LIMIT):
