@@ -1,6 +1,7 @@
 // engine/protocol: frames and messages of the worker's wire, in both directions. An input that begins with '{' is one
 // message; anything else is a stream of frames.
 #include "base/json.h"
+#include "engine/kept.h"
 #include "engine/protocol.h"
 
 #include <stdlib.h>
@@ -73,6 +74,18 @@ static void check_rows(const json_t *msg) {
     }
 }
 
+static void check_kept(const json_t *msg) {
+    struct kept_marks marks, again;
+    struct err e;
+    if (kept_decode(json_object_get(msg, "d"), &marks, &e)) return;
+    if (marks.n < 0 || marks.n > KEPT_MARKS) abort();
+    json_t *list = kept_encode(&marks);
+    if (kept_decode(list, &again, &e) || again.n != marks.n) abort();
+    for (int32_t i = 0; i < marks.n; i++)
+        if (marks.list[i].tokens < 1 || again.list[i].hash != marks.list[i].hash) abort();
+    json_decref(list);
+}
+
 static void check_moves(const json_t *msg) {
     struct arena_info a;
     struct gen_begin b;
@@ -98,6 +111,7 @@ static void check_message(const json_t *msg) {
     struct gen_result result, result_again;
     check_request(msg);
     check_moves(msg);
+    check_kept(msg);
     if (!load_decode(msg, &o, &e)) {
         json_t *wire = through_the_wire(load_encode(&o));
         if (load_decode(wire, &o_again, &e) || strcmp(o.model_path, o_again.model_path) || o.ctx != o_again.ctx)
