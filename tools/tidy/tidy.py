@@ -29,11 +29,12 @@ ROOMS = {
     "engine": ("base",),
     "worker": ("engine", "plan", "base"),
     "trust": ("base",),
+    "audit": ("trust", "base"),
     "discover": ("base",),
     "cluster": ("engine", "net", "base"),
-    "serve": ("cluster", "trust", "plan", "discover", "engine", "net", "base"),
-    "cli": ("serve", "cluster", "trust", "plan", "discover", "engine", "net", "base"),
-    "main": ("cli", "serve", "cluster", "trust", "plan", "discover", "engine", "net", "base", "worker"),
+    "serve": ("cluster", "audit", "trust", "plan", "discover", "engine", "net", "base"),
+    "cli": ("serve", "cluster", "audit", "trust", "plan", "discover", "engine", "net", "base"),
+    "main": ("cli", "serve", "cluster", "audit", "trust", "plan", "discover", "engine", "net", "base", "worker"),
 }
 LLAMA_HEADERS = re.compile(r"^(llama|gguf|ggml(-[a-z]+)*)\.h$")
 BANNED = re.compile(r"\b(str(n?cpy|cat|tok)|v?sprintf|gets|alloca|atoi|atol|system|popen|tmpnam|mktemp|rand)\s*\(")
