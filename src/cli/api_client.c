@@ -1,5 +1,6 @@
 #include "cli/api_client.h"
 #include "base/buf.h"
+#include "base/env.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/settings.h"
@@ -37,6 +38,12 @@ static int append_header(struct api_client *c, const char *line, struct err *e) 
     return 0;
 }
 
+// Whose requests these are, where they are not the owner's. Never an argument: those can be seen by others.
+static int add_key(struct api_client *c, struct err *e) {
+    const char *key = env_get("NEBULUS_KEY");
+    return key ? api_add_header(c, "x-api-key", key, e) : 0;
+}
+
 struct api_client *api_open(const char *address, struct err *e) {
     size_t n = strlen(address);
     struct api_client *c = NULL;
@@ -49,8 +56,11 @@ struct api_client *api_open(const char *address, struct err *e) {
     snprintf(c->address, sizeof c->address, "%s", address);
     // without `Expect:` curl waits a second before it sends a large body
     if ((c->multi = curl_multi_init()) && (c->easy = curl_easy_init()) && !append_header(c, "Expect:", e) &&
-        !append_header(c, "Content-Type: application/json", e))
-        return c;
+        !append_header(c, "Content-Type: application/json", e)) {
+        if (!add_key(c, e)) return c;
+        api_close(c);
+        return NULL;
+    }
 failed:
     api_close(c);
     err_set(e, ERR_INTERNAL, "cannot set up libcurl: out of memory");

@@ -8,7 +8,7 @@
 
 struct api_client;
 
-// address: HOST:PORT of the daemon. Nothing is sent yet.
+// address: HOST:PORT of the daemon. Nothing is sent yet. Requests carry the key in NEBULUS_KEY, where there is one.
 struct api_client *api_open(const char *address, struct err *e) MUST_USE;
 void api_close(struct api_client *c); // NULL-safe
 const char *api_address(const struct api_client *c);

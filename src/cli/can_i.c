@@ -28,20 +28,12 @@ static const struct option options[] = {
     OPTION_JSON,
 };
 
-static json_t *all_given(const struct args *a, const char *name) {
-    json_t *list = json_array();
-    for (size_t i = 0; i < a->n_given; i++)
-        if (a->given[i].option && !strcmp(a->given[i].option->name, name))
-            json_array_append_new(list, json_string(a->given[i].value));
-    return list;
-}
-
 static json_t *question(const struct args *a) {
     json_t *o =
         json_pack("{s:s, s:s, s:o, s:s*, s:s*, s:s*, s:s*}", "agent", a->words[0], "model", a->words[1], "labels",
-                  all_given(a, "label"), "phase", args_text(a, "phase", NULL), "node", args_text(a, "node", NULL), "to",
+                  cli_given(a, "label"), "phase", args_text(a, "phase", NULL), "node", args_text(a, "node", NULL), "to",
                   args_text(a, "to", NULL), "when", args_text(a, "when", NULL));
-    json_t *groups = all_given(a, "group");
+    json_t *groups = cli_given(a, "group");
     if (o && json_array_size(groups)) json_object_set(o, "groups", groups); // else those that the daemon knows
     json_decref(groups);
     return o;
@@ -51,7 +43,7 @@ static json_t *question(const struct args *a) {
 static json_t *ask_file(const struct args *a, const json_t *body, struct err *e) {
     struct policy_asked q;
     struct policy *p = policy_of_file(args_text(a, "policy", ""), e);
-    json_t *labels = all_given(a, "node-label"), *answer = NULL;
+    json_t *labels = cli_given(a, "node-label"), *answer = NULL;
     const char *names[POLICY_ITEMS];
     size_t n = 0;
     for (; n < POLICY_ITEMS && n < json_array_size(labels); n++)

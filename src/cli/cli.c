@@ -44,6 +44,14 @@ int cli_usage(const struct command *c, const struct err *e) {
 
 json_t *cli_object(void) { return json_pack("{s:i}", "v", 1); }
 
+json_t *cli_given(const struct args *a, const char *name) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < a->n_given; i++)
+        if (a->given[i].option && !strcmp(a->given[i].option->name, name))
+            json_array_append_new(list, json_string(a->given[i].value));
+    return list;
+}
+
 static int unknown_command(const struct command *const *commands, size_t n, const char *name) {
     struct nearest near;
     struct err e;

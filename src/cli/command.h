@@ -77,3 +77,5 @@ int cli_usage(const struct command *c, const struct err *e);
 
 // {"v":1} to add members to; NULL when out of memory.
 json_t *cli_object(void);
+// All values of an option that may be repeated; NULL when out of memory.
+json_t *cli_given(const struct args *a, const char *name);

@@ -155,16 +155,19 @@ static int print_transfer(const json_t *trace, int64_t bytes, struct err *e) {
 
 static int print_timeline(const json_t *trace, struct err *e) {
     struct timeline t = {.trace = trace};
-    const char *id = "", *model = "", *wire = "";
+    const char *id = "", *model = "", *agent = "", *wire = "";
     int64_t kv_bytes = 0;
     char safe[256], size[SIZE_TEXT];
     size_t i;
     const json_t *event;
     if (read_timeline(&t, e) || json_get_string(trace, "id", &id, e) || json_get_string(trace, "model", &model, e) ||
-        json_get_string(trace, "wire", &wire, e) || json_get_int(trace, "kv_bytes", 0, INT64_MAX, &kv_bytes, e))
+        json_get_string(trace, "agent", &agent, e) || json_get_string(trace, "wire", &wire, e) ||
+        json_get_int(trace, "kv_bytes", 0, INT64_MAX, &kv_bytes, e))
         return -1;
     text_escape(safe, sizeof safe, model);
     printf("%s  %s  %lld tokens read", id, safe, (long long)t.prompt_tokens);
+    text_escape(safe, sizeof safe, agent);
+    printf(" for %s", safe);
     text_escape(safe, sizeof safe, wire);
     if (kv_bytes) printf(", %s of KV rows moved as %s", term_size(size, (uint64_t)kv_bytes), safe);
     printf("\n");

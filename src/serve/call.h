@@ -4,10 +4,13 @@
 
 #include "serve/serve.h"
 
+struct caller;
+
 struct call {
     struct serve *s;
     struct http_exchange *x;
-    const char *route; // static
+    const char *route;        // static
+    const struct caller *who; // serve/gate.h; while the handler runs
 };
 
 void call_reply(const struct call *c, int status, const json_t *v); // v is borrowed

@@ -497,6 +497,7 @@ void course_look(const struct course *c, uint64_t now_ns, struct course_view *ou
     const struct trace *t = &c->trace;
     double since_s = c->first_ns ? (double)(now_ns - c->first_ns) / 1e9 : 0;
     *out = (struct course_view){.id = t->id,
+                                .agent = t->agent,
                                 .model = c->model,
                                 .prefill = name_of(&c->seats[0]),
                                 .decode = name_of(&c->seats[c->single ? 0 : 1]),

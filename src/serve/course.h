@@ -41,7 +41,7 @@ const struct policy_subject *course_who(const struct course *c); // with the mod
 
 // How far a running job is. Texts are static, or borrowed until the loop goes on.
 struct course_view {
-    const char *id, *model;
+    const char *id, *agent, *model;
     const char *prefill, *decode; // names of nodes, as they are now
     const char *speaker;          // whose words the client gets; "" = none yet
     const char *phase;            // "waiting" (for a place), "prefill", "hand-over" (the prefill node writes), "decode"

@@ -12,6 +12,7 @@
 #include "serve/profiles.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
+#include "trust/agents.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -64,6 +65,8 @@ static void close_all(struct daemon *d) {
     d->serve.cluster = NULL;
     authority_free(d->serve.authority);
     d->serve.authority = NULL;
+    agents_free(d->serve.agents);
+    d->serve.agents = NULL;
     planner_free(d->serve.planner);
     d->serve.planner = NULL;
     profiles_free(d->serve.profiles);
@@ -207,9 +210,10 @@ static int open_all(struct daemon *d, const struct daemon_options *o, const stru
     struct serve *s = &d->serve;
     if (check_emulation(&s->settings, e) || store_init(&s->store, p, e) ||
         !(s->models = models_new(s->base, &s->settings, &s->store, e)) || !(s->profiles = profiles_new(s, p, e)) ||
-        !(s->authority = authority_new(p, e)) || !(s->cluster = cluster_new(s, p, e)) || open_planner(s, e) ||
-        !(s->links = links_new(s, e)) || !(s->http = http_server_new(s->base, routes_handle, s, e)) ||
-        make_events(d, o->exit_with_parent, e) || listen_on(s, e) || preload(s, e))
+        !(s->agents = agents_open(p->state, e)) || !(s->authority = authority_new(p, e)) ||
+        !(s->cluster = cluster_new(s, p, e)) || open_planner(s, e) || !(s->links = links_new(s, e)) ||
+        !(s->http = http_server_new(s->base, routes_handle, s, e)) || make_events(d, o->exit_with_parent, e) ||
+        listen_on(s, e) || preload(s, e))
         return -1;
     dispatch_init(s);
     authority_changed(s);

@@ -9,6 +9,7 @@
 #include "serve/answer.h"
 #include "serve/authority.h"
 #include "serve/course.h"
+#include "serve/gate.h"
 #include "serve/node.h"
 #include "serve/placement.h"
 #include "serve/planning.h"
@@ -25,6 +26,7 @@ enum job_state { JOB_NEW, JOB_ASKING, JOB_QUEUED, JOB_PREFILL, JOB_DECODE, JOB_A
 
 struct job {
     struct call call;
+    struct caller who; // asks
     enum job_state state;
     char model[LIMIT_MODEL_NAME + 1];
     struct api_request request;
@@ -95,7 +97,7 @@ static void advise(const struct call *c, const char *model) {
 
 static void finish_failed(struct job *j, const struct err *why) {
     enter(j, JOB_FAILED);
-    log_info("a request for '%s' failed: %s (%s)", j->model, err_name(why->code), why->param);
+    log_info("a request of %s for '%s' failed: %s (%s)", caller_id(&j->who), j->model, err_name(why->code), why->param);
     if (!http_begun(j->call.x)) {
         advise(&j->call, j->model);
         call_fail(&j->call, why);
@@ -189,8 +191,8 @@ static void on_end(void *arg, const struct gen_result *r) {
     }
     enter(j, JOB_ANSWERED);
     count(&j->call.s->metrics, &f);
-    log_debug("'%s' answered: %d + %d tokens, first after %.1f ms, %.1f ms in all", j->model, (int)f.prompt_tokens,
-              (int)f.completion_tokens, (double)f.ttft_ns / 1e6, (double)f.total_ns / 1e6);
+    log_debug("%s: '%s' answered: %d + %d tokens, first after %.1f ms, %.1f ms in all", caller_id(&j->who), j->model,
+              (int)f.prompt_tokens, (int)f.completion_tokens, (double)f.ttft_ns / 1e6, (double)f.total_ns / 1e6);
     if (j->answer.stream)
         http_end(j->call.x);
     else {
@@ -232,7 +234,9 @@ static struct job *job_new(const struct call *c, struct api_request *r, struct e
         err_set(e, ERR_INTERNAL, "out of memory");
         return NULL;
     }
-    *j = (struct job){.call = *c, .started_ns = clock_mono_ns(), .prompt_bytes = planning_prompt_bytes(&r->gen)};
+    *j = (struct job){
+        .call = *c, .who = *c->who, .started_ns = clock_mono_ns(), .prompt_bytes = planning_prompt_bytes(&r->gen)};
+    j->call.who = &j->who;
     c->s->metrics.active++;
     buf_init(&j->out, WRITE_BYTES);
     j->request = *r;
@@ -274,7 +278,9 @@ static int job_start(struct job *j, const struct course_spec *where, struct err 
         return -1;
     j->course = course_start(j->call.s, where, &j->request.gen, &events, j, e);
     if (!j->course) return -1;
-    snprintf(course_trace(j->course)->id, ID_SIZE, "%s", j->answer.id);
+    struct trace *t = course_trace(j->course);
+    snprintf(t->id, sizeof t->id, "%s", j->answer.id);
+    snprintf(t->agent, sizeof t->agent, "%s", caller_name(&j->who));
     http_on_close(j->call.x, on_left, j);
     enter(j, JOB_QUEUED);
     tell_plan(&j->call, &where->plan);
@@ -284,7 +290,7 @@ static int job_start(struct job *j, const struct course_spec *where, struct err 
 // May free j.
 static void job_place(struct job *j, const struct question_answer *known) {
     struct placement_wish wish = wish_of(&j->call);
-    const struct policy_subject who = authority_owner(j->call.s);
+    struct gate_subject who;
     struct course_spec where;
     struct err why = {.code = ERR_NONE};
     if (known) {
@@ -294,7 +300,8 @@ static void job_place(struct job *j, const struct question_answer *known) {
         wish.kept = known->kept;
     }
     wish.gen = &j->request.gen;
-    wish.who = &who;
+    gate_subject(j->call.s, &j->who, &who);
+    wish.who = &who.subject;
     if (placement_choose(j->call.s, j->request.model, &wish, j->model, &where, &why) || job_start(j, &where, &why))
         finish_failed(j, &why);
 }
@@ -311,10 +318,11 @@ static void on_answer(void *arg, const struct question_answer *known) {
 static int job_ask(struct job *j) {
     char model[LIMIT_MODEL_NAME + 1];
     struct err why;
-    struct policy_subject who = authority_owner(j->call.s);
+    struct gate_subject who;
     if (!question_matters(j->call.s, j->request.model, model)) return -1;
-    who.model = model;
-    if (authority_check(j->call.s, &who, POLICY_PREFILL, node_self(j->call.s), &why)) return -1;
+    gate_subject(j->call.s, &j->who, &who);
+    who.subject.model = model;
+    if (authority_check(j->call.s, &who.subject, POLICY_PREFILL, node_self(j->call.s), &why)) return -1;
     j->question = question_ask(j->call.s, model, &j->request.gen, on_answer, j, &why);
     if (!j->question) return -1; // where it can be placed at all it can be placed without
     enter(j, JOB_ASKING);

@@ -9,10 +9,10 @@ json_t *jobs_json(const struct serve *s) {
         struct course_view v;
         course_look(c, now, &v);
         json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:f, s:f}", "id", v.id, "model",
-                                        v.model, "prefill", v.prefill, "decode", v.decode, "speaker", v.speaker,
-                                        "phase", v.phase, "prompt_tokens", (int)v.prompt_tokens, "completion_tokens",
-                                        (int)v.tokens, "tokens_s", v.tokens_s, "age_s", v.age_s));
+                              json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:f, s:f}", "id", v.id, "agent",
+                                        v.agent, "model", v.model, "prefill", v.prefill, "decode", v.decode, "speaker",
+                                        v.speaker, "phase", v.phase, "prompt_tokens", (int)v.prompt_tokens,
+                                        "completion_tokens", (int)v.tokens, "tokens_s", v.tokens_s, "age_s", v.age_s));
     }
     return list;
 }

@@ -1,9 +1,11 @@
 #include "serve/routes.h"
 #include "base/address.h"
 #include "net/http_json.h"
+#include "serve/agents_routes.h"
 #include "serve/authority.h"
 #include "serve/cluster_routes.h"
 #include "serve/drain.h"
+#include "serve/gate.h"
 #include "serve/job.h"
 #include "serve/link_routes.h"
 #include "serve/load.h"
@@ -19,33 +21,38 @@
 static const struct route {
     const char *method, *path; // a path that ends in '/' stands for all below it
     void (*handle)(const struct call *c);
+    enum gate_access access;
 } routes[] = {
-    {"POST", "/v1/chat/completions", job_chat},
-    {"POST", "/v1/completions", job_completion},
-    {"GET", "/v1/models", status_models},
-    {"GET", "/v1/models/", status_one_model},
-    {"GET", "/nebulus/v1/status", status_show},
-    {"GET", "/nebulus/v1/traces/", traces_show},
-    {"GET", "/nebulus/v1/profile", profiles_show},
-    {"POST", "/nebulus/v1/profile", profiles_start},
-    {"POST", "/nebulus/v1/plan", plan_show},
-    {"GET", "/nebulus/v1/policy", authority_show},
-    {"POST", "/nebulus/v1/policy", authority_apply},
-    {"POST", "/nebulus/v1/can-i", authority_can_i},
-    {"POST", "/nebulus/v1/load", load_start},
-    {"POST", "/nebulus/v1/stop", status_stop},
-    {"POST", "/nebulus/v1/drain", drain_start},
-    {"GET", "/health", status_health},
-    {"GET", "/metrics", status_metrics},
-    {"POST", "/nebulus/v1/links/", links_bench},
-    {"GET", "/nebulus/v1/nodes", cluster_show_nodes},
-    {"GET", "/nebulus/v1/cluster/roster", cluster_show_roster},
-    {"POST", "/nebulus/v1/cluster/adopt", cluster_take_roster},
-    {"POST", "/nebulus/v1/cluster/self", cluster_show_self},
-    {"POST", "/nebulus/v1/cluster/found", cluster_found},
-    {"POST", "/nebulus/v1/cluster/invite", invite_open},
-    {"POST", "/nebulus/v1/cluster/join", join_start},
-    {"POST", "/nebulus/v1/cluster/leave", leave_start},
+    {"POST", "/v1/chat/completions", job_chat, GATE_AGENTS},
+    {"POST", "/v1/completions", job_completion, GATE_AGENTS},
+    {"GET", "/v1/models", status_models, GATE_AGENTS},
+    {"GET", "/v1/models/", status_one_model, GATE_AGENTS},
+    {"GET", "/nebulus/v1/status", status_show, GATE_OWNER},
+    {"GET", "/nebulus/v1/traces/", traces_show, GATE_OWNER},
+    {"GET", "/nebulus/v1/profile", profiles_show, GATE_OWNER},
+    {"POST", "/nebulus/v1/profile", profiles_start, GATE_OWNER},
+    {"POST", "/nebulus/v1/plan", plan_show, GATE_OWNER},
+    {"GET", "/nebulus/v1/policy", authority_show, GATE_OWNER},
+    {"POST", "/nebulus/v1/policy", authority_apply, GATE_OWNER},
+    {"POST", "/nebulus/v1/can-i", authority_can_i, GATE_OWNER},
+    {"POST", "/nebulus/v1/load", load_start, GATE_OWNER},
+    {"POST", "/nebulus/v1/stop", status_stop, GATE_OWNER},
+    {"POST", "/nebulus/v1/drain", drain_start, GATE_OWNER},
+    {"GET", "/health", status_health, GATE_OPEN},
+    {"GET", "/metrics", status_metrics, GATE_OWNER},
+    {"POST", "/nebulus/v1/links/", links_bench, GATE_OWNER},
+    {"GET", "/nebulus/v1/agents", agents_list, GATE_OWNER},
+    {"POST", "/nebulus/v1/agents", agents_make, GATE_OWNER},
+    {"GET", "/nebulus/v1/agents/", agents_show, GATE_OWNER},
+    {"POST", "/nebulus/v1/agents/", agents_change, GATE_OWNER},
+    {"GET", "/nebulus/v1/nodes", cluster_show_nodes, GATE_OWNER},
+    {"GET", "/nebulus/v1/cluster/roster", cluster_show_roster, GATE_OWNER},
+    {"POST", "/nebulus/v1/cluster/adopt", cluster_take_roster, GATE_OWNER},
+    {"POST", "/nebulus/v1/cluster/self", cluster_show_self, GATE_OWNER},
+    {"POST", "/nebulus/v1/cluster/found", cluster_found, GATE_OWNER},
+    {"POST", "/nebulus/v1/cluster/invite", invite_open, GATE_OWNER},
+    {"POST", "/nebulus/v1/cluster/join", join_start, GATE_OWNER},
+    {"POST", "/nebulus/v1/cluster/leave", leave_start, GATE_OWNER},
 };
 
 static bool is_at(const struct route *r, const char *path) {
@@ -116,12 +123,21 @@ static void dispatch(const struct call *c, const struct route *r) {
         r->handle(c);
 }
 
+const char *routes_at(size_t i, const char **method, enum gate_access *access) {
+    if (i >= sizeof routes / sizeof *routes) return NULL;
+    *method = routes[i].method;
+    *access = routes[i].access;
+    return routes[i].path;
+}
+
 void routes_handle(struct http_exchange *x, void *arg) {
     const struct route *r = find_route(http_method(x), http_path(x));
-    struct call c = {.s = arg, .x = x, .route = r ? r->path : "other"};
+    enum gate_access access = r ? r->access : GATE_AGENTS; // of what is nowhere, strangers do not even hear that
+    struct caller who;
+    struct call c = {.s = arg, .x = x, .route = r ? r->path : "other", .who = &who};
     struct err why;
     if (check_origin(&c, &why))
         call_fail(&c, &why);
-    else
+    else if (access == GATE_OPEN || !gate_pass(&c, access, &who))
         dispatch(&c, r);
 }

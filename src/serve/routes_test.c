@@ -4,11 +4,13 @@
 #include "serve/authority.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
+#include "trust/agents.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -120,6 +122,8 @@ static int setup(void **state) {
     assert_int_equal(serve_init(&w->s, &e), 0);
     settings_defaults(&w->s.settings);
     w->s.settings.max_models = 2;
+    w->s.agents = agents_open(w->dir, &e);
+    assert_non_null(w->s.agents);
     snprintf(w->s.host, sizeof w->s.host, "127.0.0.1");
     snprintf(w->s.store.dir, sizeof w->s.store.dir, "%s", w->dir);
     assert_int_equal(path_self(w->s.store.program, &e), 0);
@@ -141,6 +145,7 @@ static int teardown(void **state) {
     char path[PATH_SIZE];
     http_server_free(w->s.http);
     models_free(w->s.models);
+    agents_free(w->s.agents);
     event_free(w->net);
     assert_int_equal(event_base_dispatch(w->s.base), 1); // until the workers are gone
     serve_close(&w->s);
@@ -149,6 +154,8 @@ static int teardown(void **state) {
         snprintf(path, sizeof path, "%s/%s.gguf", w->dir, stored[i]);
         unlink(path);
     }
+    snprintf(path, sizeof path, "%s/agents.json", w->dir);
+    unlink(path);
     rmdir(w->dir);
     free(w);
     return 0;
@@ -163,11 +170,10 @@ struct client {
     bool over; // the server has closed
 };
 
-static void client_send(struct client *c, struct world *w, const char *method, const char *path, const char *headers,
-                        const char *body) {
+static void client_send_to(struct client *c, struct world *w, in_addr_t at, uint16_t port, const char *method,
+                           const char *path, const char *headers, const char *body) {
     char head[1024];
-    struct sockaddr_in a = {
-        .sin_family = AF_INET, .sin_port = htons(w->s.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = at};
     *c = (struct client){.w = w, .fd = socket(AF_INET, SOCK_STREAM, 0)};
     assert_true(c->fd >= 0);
     assert_int_equal(connect(c->fd, (struct sockaddr *)&a, sizeof a), 0);
@@ -176,6 +182,11 @@ static void client_send(struct client *c, struct world *w, const char *method, c
     assert_true(n > 0 && n < (int)sizeof head);
     assert_int_equal(write(c->fd, head, (size_t)n), n);
     assert_int_equal(write(c->fd, body, strlen(body)), strlen(body));
+}
+
+static void client_send(struct client *c, struct world *w, const char *method, const char *path, const char *headers,
+                        const char *body) {
+    client_send_to(c, w, htonl(INADDR_LOOPBACK), w->s.port, method, path, headers, body);
 }
 
 static void pump(struct client *c) {
@@ -242,6 +253,137 @@ static void test_who_may_ask(void **state) {
         client_finish(&c, cases[i].status);
         if (!strstr(c.got, cases[i].text)) fail_msg("no '%s' in: %s", cases[i].text, c.got);
     }
+}
+
+// ---------------------------------------------------------------- keys
+// What one route answers, without what is of the request alone.
+static void answer_of(struct world *w, in_addr_t at, uint16_t port, size_t i, const char *headers, char *out,
+                      size_t size) {
+    struct client c;
+    char path[128];
+    const char *method;
+    enum gate_access access;
+    const char *route = routes_at(i, &method, &access);
+    snprintf(path, sizeof path, "%s%s", route, route[strlen(route) - 1] == '/' ? "x" : "");
+    client_send_to(&c, w, at, port, method, path, headers, "");
+    while (!c.over) pump(&c);
+    close(c.fd);
+    char *id = strstr(c.got, "x-request-id: req_");
+    assert_non_null(id);
+    memset(id + 18, '0', 32);
+    snprintf(out, size, "%.2047s", c.got);
+}
+
+// Every route but one gives strangers the same answer, byte for byte, whatever is wrong with them.
+static void expect_closed(struct world *w, in_addr_t at, uint16_t port, const char *headers) {
+    static char first[2048];
+    char got[2048];
+    const char *path, *method;
+    enum gate_access access;
+    size_t n = 0;
+    for (; (path = routes_at(n, &method, &access)); n++) {
+        answer_of(w, at, port, n, headers, got, sizeof got);
+        if (access == GATE_OPEN) {
+            assert_string_equal(path, "/health");
+            continue;
+        }
+        if (strncmp(got, "HTTP/1.1 401 ", 13) != 0) fail_msg("%s %s: %s", method, path, got);
+        if (!first[0]) snprintf(first, sizeof first, "%s", got);
+        assert_string_equal(got, first);
+    }
+    assert_true(n > 25);
+}
+
+// An address of this machine that is not loopback; 0: it has none.
+static in_addr_t own_address(void) {
+    struct ifaddrs *all = NULL;
+    in_addr_t found = 0;
+    if (getifaddrs(&all)) return 0;
+    for (struct ifaddrs *one = all; one && !found; one = one->ifa_next) {
+        if (!one->ifa_addr || one->ifa_addr->sa_family != AF_INET) continue;
+        struct sockaddr_in a;
+        memcpy(&a, one->ifa_addr, sizeof a);
+        if (ntohl(a.sin_addr.s_addr) >> 24 != 127) found = a.sin_addr.s_addr;
+    }
+    freeifaddrs(all);
+    return found;
+}
+
+static const char *with_key(const char *key) {
+    static char headers[256];
+    snprintf(headers, sizeof headers, "host: localhost\r\nauthorization: Bearer %s\r\n", key);
+    return headers;
+}
+
+static void test_no_route_without_a_key_that_holds(void **state) { // G5
+    struct world *w = *state;
+    struct err e;
+    uint16_t port;
+    char revoked[AGENT_SECRET], expired[AGENT_SECRET];
+    struct agent gone = {.name = "gone"}, late = {.name = "late", .expires = 1000};
+    in_addr_t here = htonl(INADDR_LOOPBACK), far = own_address();
+    assert_non_null(agents_create(w->s.agents, &gone, 1, revoked, &e));
+    assert_non_null(agents_create(w->s.agents, &late, 1, expired, &e));
+    assert_int_equal(agents_revoke(w->s.agents, "gone", 1, &e), 0);
+    static const char unknown[] = "neb_0123456789012345678901234567890123456789012";
+    const char *const wrong[] = {"", "x", "sk-none", "owner", unknown, revoked, expired};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) expect_closed(w, here, w->s.port, with_key(wrong[i]));
+    expect_closed(w, here, w->s.port, "host: localhost\r\nx-api-key: none\r\n");
+    expect_closed(w, here, w->s.port, "host: localhost\r\nauthorization: Basic b3duZXI6\r\n");
+    if (!far || http_server_listen(w->s.http, "0.0.0.0", 0, &port, &e)) {
+        print_message("no address but loopback: requests from elsewhere are not tried\n");
+        return;
+    }
+    expect_closed(w, far, port, "host: localhost\r\n"); // without a key
+}
+
+static void test_what_agents_may_call(void **state) {
+    struct world *w = *state;
+    struct err e;
+    struct client c;
+    char key[AGENT_SECRET], got[2048];
+    struct agent ann = {.name = "ann"};
+    const char *path, *method;
+    enum gate_access access;
+    assert_non_null(agents_create(w->s.agents, &ann, 1, key, &e));
+    for (size_t i = 0; (path = routes_at(i, &method, &access)); i++) {
+        if (access != GATE_OWNER) continue;
+        answer_of(w, htonl(INADDR_LOOPBACK), w->s.port, i, with_key(key), got, sizeof got);
+        if (strncmp(got, "HTTP/1.1 403 ", 13) != 0 || !strstr(got, "x-should-retry: false"))
+            fail_msg("%s %s: %s", method, path, got);
+    }
+    client_send(&c, w, "GET", "/v1/models", with_key(key), "");
+    client_finish(&c, 200);
+    client_send(&c, w, "GET", "/nowhere", with_key(key), "");
+    client_finish(&c, 404);
+    client_send(&c, w, "GET", "/nowhere", with_key("neb_x"), "");
+    client_finish(&c, 401);
+    snprintf(got, sizeof got, "%sx-nebulus-label: @home\r\n", with_key(key));
+    client_send(&c, w, "POST", COMPLETIONS, got, BODY("good", "hi", ""));
+    client_finish(&c, 400);
+    snprintf(got, sizeof got, "%sx-nebulus-agent: owner\r\n", with_key(key)); // nobody is who a header says
+    client_send(&c, w, "POST", COMPLETIONS, got, BODY("good", "hi", ""));
+    client_finish(&c, 403);
+    assert_non_null(strstr(c.got, "\"code\":\"denied\""));
+    assert_non_null(agents_rotate(w->s.agents, "owner", false, 1, key, &e));
+    client_send(&c, w, "POST", COMPLETIONS, with_key(key), BODY("good", "hi", ""));
+    client_finish(&c, 200);
+}
+
+static void test_agents_over_http(void **state) {
+    struct world *w = *state;
+    expect(w, "/nebulus/v1/agents", "{\"name\":\"ann\",\"groups\":[\"research\"]}", 200, "\"key\":\"neb_");
+    expect(w, "/nebulus/v1/agents", "{\"name\":\"ann\"}", 400, "there is, or was");
+    expect(w, "/nebulus/v1/agents", "{\"name\":\"sub\",\"parent\":\"none\"}", 404, "no agent 'none'");
+    expect(w, "/nebulus/v1/agents", "{\"name\":5}", 400, "\"param\":\"name\"");
+    expect(w, "/nebulus/v1/agents", "{\"name\":\"sub\",\"groups\":[1]}", 400, "\"param\":\"groups\"");
+    expect(w, "/nebulus/v1/agents/ann", "", 200, "\"state\":\"active\"");
+    expect(w, "/nebulus/v1/agents/a%20b", "", 404, "no agent 'a b'");
+    expect(w, "/nebulus/v1/agents/ann/rotate", "{}", 200, "\"key\":\"neb_");
+    expect(w, "/nebulus/v1/agents/ann/rename", "{}", 400, "revoked (NAME/revoke)");
+    expect(w, "/nebulus/v1/agents/none/revoke", "{}", 404, "no agent 'none'");
+    expect(w, "/nebulus/v1/agents/ann/revoke", "{}", 200, "\"state\":\"revoked\"");
+    expect(w, "/nebulus/v1/agents", "", 200, "\"name\":\"ann\"");
 }
 
 static void test_answers(void **state) {
@@ -395,6 +537,9 @@ int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "worker")) fake_worker();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_who_may_ask, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_route_without_a_key_that_holds, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_agents_may_call, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_agents_over_http, setup, teardown),
         cmocka_unit_test_setup_teardown(test_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_worker_dies, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_client_leaves, setup, teardown),

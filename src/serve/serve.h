@@ -6,6 +6,7 @@
 #include "serve/metrics.h"
 #include "serve/models.h"
 
+struct agents;
 struct authority;
 struct discovery;
 struct links;
@@ -21,6 +22,7 @@ struct serve {
     struct models *models; // lives longer than http: questions are answered to the end
     struct cluster *cluster;
     struct authority *authority;
+    struct agents *agents;       // who has keys
     struct discovery *discovery; // NULL: it is off
     struct links *links;
     struct planner *planner; // NULL: nothing is planned

@@ -185,10 +185,10 @@ json_t *trace_json(const struct trace *t) {
     json_t *nodes = json_array(), *events = json_array();
     for (int i = 0; i < t->n_nodes; i++) json_array_append_new(nodes, json_string(t->nodes[i]));
     for (int i = 0; i < t->n; i++) json_array_append_new(events, entry_json(t, &t->entries[i]));
-    json_t *all = json_pack("{s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:s, s:o}", "id", t->id, "model", t->model, "began_ms",
-                            (json_int_t)(t->start_wall_ns / 1000000), "nodes", nodes, "prompt_tokens",
-                            (int)t->prompt_tokens, "completion_tokens", (int)t->completion_tokens, "kv_bytes",
-                            (json_int_t)t->kv_bytes, "wire", t->wire, "events", events);
+    json_t *all = json_pack("{s:s, s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:s, s:o}", "id", t->id, "agent", t->agent,
+                            "model", t->model, "began_ms", (json_int_t)(t->start_wall_ns / 1000000), "nodes", nodes,
+                            "prompt_tokens", (int)t->prompt_tokens, "completion_tokens", (int)t->completion_tokens,
+                            "kv_bytes", (json_int_t)t->kv_bytes, "wire", t->wire, "events", events);
     json_t *plan = trace_plan_json(t);
     if (plan) json_object_set_new(all, "plan", plan);
     json_t *transfer = all ? transfer_json(t) : NULL;

@@ -48,6 +48,7 @@ struct trace_entry {
 
 struct trace {
     char id[ID_SIZE]; // of the answer
+    char agent[64];   // the name of the one who asked
     char model[LIMIT_MODEL_NAME + 1];
     char nodes[TRACE_PLACES][64]; // names; the first is the prefill node, later ones are those it moved to
     int n_nodes;

@@ -28,13 +28,14 @@ static void test_events_in_order(void **state) {
     snprintf(t.model, sizeof t.model, "m");
     t.kv_bytes = 1ull << 40;
     snprintf(t.wire, sizeof t.wire, "f16");
+    snprintf(t.agent, sizeof t.agent, "ann");
     assert_non_null(v = trace_json(&t));
     json_t *wanted = json_pack(
-        "{s:s, s:s, s:I, s:[s,s], s:i, s:i, s:I, s:s, s:[{s:f,s:i,s:s,s:i},{s:f,s:i,s:s,s:i},{s:f,s:i,s:s,s:i}]}", "id",
-        "cmpl-1", "model", "m", "began_ms", (json_int_t)1700000000000, "nodes", "prime", "edge", "prompt_tokens", 0,
-        "completion_tokens", 0, "kv_bytes", (json_int_t)1 << 40, "wire", "f16", "events", "ms", 0.0, "place", 0,
-        "event", "opened", "value", 7, "ms", 2.5, "place", 1, "event", "started", "value", 0, "ms", 3.5, "place", 1,
-        "event", "token", "value", 1);
+        "{s:s, s:s, s:s, s:I, s:[s,s], s:i, s:i, s:I, s:s, s:[{s:f,s:i,s:s,s:i},{s:f,s:i,s:s,s:i},{s:f,s:i,s:s,s:i}]}",
+        "id", "cmpl-1", "agent", "ann", "model", "m", "began_ms", (json_int_t)1700000000000, "nodes", "prime", "edge",
+        "prompt_tokens", 0, "completion_tokens", 0, "kv_bytes", (json_int_t)1 << 40, "wire", "f16", "events", "ms", 0.0,
+        "place", 0, "event", "opened", "value", 7, "ms", 2.5, "place", 1, "event", "started", "value", 0, "ms", 3.5,
+        "place", 1, "event", "token", "value", 1);
     assert_non_null(wanted);
     assert_true(json_equal(v, wanted));
     assert_int_equal(trace_prefill_ns(&t), 1000000);

@@ -67,5 +67,6 @@ const struct agent *agents_of_key(const struct agents *a, const char *secret, in
                                   const struct agent_key **key);
 
 enum agent_state { AGENT_ACTIVE, AGENT_EXPIRED, AGENT_REVOKED };
-enum agent_state agent_state(const struct agent *g, int64_t now); // also by its ancestors
-const char *agent_state_name(enum agent_state s);                 // "active"...
+enum agent_state agent_state(const struct agent *g, int64_t now);   // also by its ancestors
+const char *agent_state_name(enum agent_state s);                   // "active"...
+json_t *agent_names_json(const char (*list)[AGENT_NAME], size_t n); // groups or labels; a new reference

@@ -13,7 +13,7 @@ enum { AGENTS_VERSION = 1, AGENT_MEMBERS = 9, KEY_MEMBERS = 3 };
 #define WHEN_MAX 253402300799ll // the end of the year 9999
 
 // ---------------------------------------------------------------- writing
-static json_t *names_json(const char (*list)[AGENT_NAME], size_t n) {
+json_t *agent_names_json(const char (*list)[AGENT_NAME], size_t n) {
     json_t *out = json_array();
     for (size_t i = 0; i < n; i++) json_array_append_new(out, json_string(list[i]));
     return out;
@@ -31,8 +31,8 @@ static json_t *keys_json(const struct agent *g) {
 
 static json_t *agent_json(const struct agent *g) {
     return json_pack("{s:s, s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:o}", "id", g->id, "name", g->name, "groups",
-                     names_json(g->groups, g->n_groups), "labels", names_json(g->labels, g->n_labels), "parent",
-                     g->parent ? g->parent->id : "", "created", (json_int_t)g->created, "expires",
+                     agent_names_json(g->groups, g->n_groups), "labels", agent_names_json(g->labels, g->n_labels),
+                     "parent", g->parent ? g->parent->id : "", "created", (json_int_t)g->created, "expires",
                      (json_int_t)g->expires, "revoked", (json_int_t)g->revoked, "keys", keys_json(g));
 }
 
@@ -50,26 +50,26 @@ int agents_save(const struct agents *a, struct err *e) {
 }
 
 // ---------------------------------------------------------------- reading
-static int bad_member(struct err *e, const char *name) { return err_param(e, name, "'%s' is not right", name); }
+static int not_right(struct err *e, const char *name) { return err_param(e, name, "'%s' is not right", name); }
 
 static int read_text(const json_t *o, const char *name, char *out, size_t size, struct err *e) {
     const json_t *v = json_object_get(o, name);
-    if (!json_is_string(v) || json_string_length(v) >= size) return bad_member(e, name);
+    if (!json_is_string(v) || json_string_length(v) >= size) return not_right(e, name);
     snprintf(out, size, "%s", json_string_value(v));
     return 0;
 }
 
 static int read_time(const json_t *o, const char *name, int64_t *out, struct err *e) {
-    return json_is_integer(json_object_get(o, name)) ? json_get_int(o, name, 0, WHEN_MAX, out, e) : bad_member(e, name);
+    return json_is_integer(json_object_get(o, name)) ? json_get_int(o, name, 0, WHEN_MAX, out, e) : not_right(e, name);
 }
 
 static int read_names(const json_t *o, const char *name, char (*out)[AGENT_NAME], size_t most, size_t *n,
                       struct err *e) {
     const json_t *list = json_object_get(o, name);
-    if (!json_is_array(list) || json_array_size(list) > most) return bad_member(e, name);
+    if (!json_is_array(list) || json_array_size(list) > most) return not_right(e, name);
     for (*n = 0; *n < json_array_size(list); (*n)++) {
         const json_t *v = json_array_get(list, *n);
-        if (!json_is_string(v) || json_string_length(v) >= AGENT_NAME) return bad_member(e, name);
+        if (!json_is_string(v) || json_string_length(v) >= AGENT_NAME) return not_right(e, name);
         snprintf(out[*n], AGENT_NAME, "%s", json_string_value(v));
     }
     return 0;
@@ -77,14 +77,14 @@ static int read_names(const json_t *o, const char *name, char (*out)[AGENT_NAME]
 
 static int read_keys(const json_t *o, struct agent *g, struct err *e) {
     const json_t *list = json_object_get(o, "keys");
-    if (!json_is_array(list) || json_array_size(list) > AGENT_KEYS) return bad_member(e, "keys");
+    if (!json_is_array(list) || json_array_size(list) > AGENT_KEYS) return not_right(e, "keys");
     for (g->n_keys = 0; g->n_keys < json_array_size(list); g->n_keys++) {
         const json_t *one = json_array_get(list, g->n_keys);
         struct agent_key *k = &g->keys[g->n_keys];
         if (json_object_size(one) != KEY_MEMBERS || read_text(one, "id", k->id, sizeof k->id, e) || !k->id[0] ||
             hex_decode(json_string_value(json_object_get(one, "sha256")), k->sha256, sizeof k->sha256) ||
             read_time(one, "created", &k->created, e))
-            return bad_member(e, "keys");
+            return not_right(e, "keys");
     }
     return 0;
 }
@@ -99,9 +99,9 @@ static int read_agent(const struct agents *a, const json_t *o, struct agent *g, 
         read_text(o, "parent", parent, sizeof parent, e) || read_time(o, "created", &g->created, e) ||
         read_time(o, "expires", &g->expires, e) || read_time(o, "revoked", &g->revoked, e) || read_keys(o, g, e))
         return -1;
-    if (!g->id[0]) return bad_member(e, "id");
+    if (!g->id[0]) return not_right(e, "id");
     g->parent = parent[0] ? agents_find(a, parent) : NULL;
-    if (parent[0] && (!g->parent || strcmp(g->parent->id, parent) != 0)) return bad_member(e, "parent");
+    if (parent[0] && (!g->parent || strcmp(g->parent->id, parent) != 0)) return not_right(e, "parent");
     return agents_check(a, g, e);
 }
 

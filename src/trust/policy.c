@@ -96,18 +96,21 @@ static void keep_hours(const struct policy *p, const struct policy_time *when, s
 
 void policy_view(const struct policy *p, const struct policy_subject *who, struct policy_view *out) {
     static const struct policy_agent nobody = {.id = NULL};
-    struct policy_rules common = {{0}};
+    struct policy_rules common = {{0}}, asked;
     out->policy = p;
     out->gateway = who->gateway;
     out->too_many = who->n > POLICY_LINEAGE;
     out->n = out->too_many ? POLICY_LINEAGE : who->n ? who->n : 1;
     for (size_t w = 0; w < p->words; w++) common.v[w] = p->permits.v[w] | p->forbids.v[w];
     keep_model(p, who->model, &common);
-    keep_labels(p, &who->labels, &common);
     keep_hours(p, &who->when, &common);
+    asked = common;
+    keep_labels(p, &who->labels, &asked);
     for (size_t i = 0; i < out->n; i++) {
-        struct policy_rules own = common;
-        keep_agent(p, who->n ? &who->lineage[i] : &nobody, &own);
+        const struct policy_agent *agent = who->n ? &who->lineage[i] : &nobody;
+        struct policy_rules own = agent->labels.v ? common : asked;
+        if (agent->labels.v) keep_labels(p, &agent->labels, &own);
+        keep_agent(p, agent, &own);
         memcpy(out->rules[i], own.v, sizeof own.v);
     }
 }

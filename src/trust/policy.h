@@ -68,6 +68,7 @@ struct policy_names {
 struct policy_agent {
     const char *id; // NULL: not known
     struct policy_names groups;
+    struct policy_names labels; // by which it is asked; v = NULL: those of the request
 };
 
 struct policy_time { // what the clock on the wall of the node that decides shows

@@ -35,6 +35,7 @@ static void put_subject(struct placing *p, const struct policy_subject *who, str
     for (size_t i = 0; i < who->n; i++) {
         struct policy_agent one = {.id = put(p, who->lineage[i].id)};
         one.groups = put_names(p, &who->lineage[i].groups);
+        one.labels = put_names(p, &who->lineage[i].labels);
         if (lineage) lineage[i] = one;
     }
     out->labels = put_names(p, &who->labels);

@@ -84,7 +84,7 @@ static void test_copied_subjects(void **state) {
     (void)state;
     char id[] = "ann", group[] = "g", label[] = "private", model[] = "m", gateway[] = "id1";
     const char *groups[] = {group, group}, *labels[] = {label};
-    struct policy_agent lineage[] = {{id, {groups, 2}}, {NULL, {NULL, 0}}};
+    struct policy_agent lineage[] = {{id, {groups, 2}, {NULL, 0}}, {NULL, {NULL, 0}, {labels, 1}}};
     struct policy_subject who = {lineage, 2, {labels, 1}, model, gateway, {true, 3, 600}};
     struct policy_subject *copy = policy_subject_copy(&who), *empty;
     assert_non_null(copy);
@@ -100,6 +100,8 @@ static void test_copied_subjects(void **state) {
     assert_string_equal(copy->lineage[0].groups.v[1], "g");
     assert_null(copy->lineage[1].id);
     assert_null(copy->lineage[1].groups.v);
+    assert_null(copy->lineage[0].labels.v);
+    assert_string_equal(copy->lineage[1].labels.v[0], "private");
     assert_string_equal(copy->labels.v[0], "private");
     assert_string_equal(copy->model, "m");
     assert_string_equal(copy->gateway, "id1");

@@ -24,9 +24,10 @@ static const char *const nothing[1];
 #define UNKNOWN                                                                                                        \
     { NULL, 0 }
 
-static const struct policy_agent agents[] = {{"ann", NAMES("g")}, {"bob", NONE},   {"cy", NAMES("g", "h")},
-                                             {"ann", UNKNOWN},    {"owner", NONE}, {NULL, NAMES("g")},
-                                             {NULL, UNKNOWN}};
+static const struct policy_agent agents[] = {
+    {"ann", NAMES("g"), UNKNOWN}, {"bob", NONE, UNKNOWN},    {"cy", NAMES("g", "h"), UNKNOWN},
+    {"ann", UNKNOWN, UNKNOWN},    {"owner", NONE, UNKNOWN},  {NULL, NAMES("g"), UNKNOWN},
+    {NULL, UNKNOWN, UNKNOWN},     {"bob", NONE, NAMES("p")}, {"ann", NAMES("g"), NONE}};
 static const char *const models[] = {"m1", "x1", NULL};
 static const struct policy_names labels[] = {NONE, NAMES("p"), NAMES("p", "q"), UNKNOWN};
 static const struct policy_time times[] = {{true, 0, 9 * 60}, {true, 6, 3 * 60}, {true, 5, 23 * 60}, {.known = false}};
@@ -170,7 +171,7 @@ static bool applies(const json_t *rule, const struct question *q) {
     if (!has_phase(rule, q->phase) || (!forbid && !agent->id)) return false;
     enum truth t = less(concerns(json_object_get(rule, "agents"), &id, &agent->groups),
                         concerns(json_object_get(rule, "models"), &model, &none));
-    t = less(t, labels_concern(rule, &q->who.labels, forbid));
+    t = less(t, labels_concern(rule, agent->labels.v ? &agent->labels : &q->who.labels, forbid));
     t = less(t, less(place_concerns(rule, q, forbid), hours_concern(rule, &q->who.when)));
     return forbid ? t != NO : t == YES;
 }
@@ -408,7 +409,7 @@ static void test_owner_without_and_with_a_document(void **state) {
     struct policy *builtin = policy_builtin(&e), *empty = read_text("{\"v\":1,\"rules\":[]}"),
                   *forbids =
                       read_text("{\"v\":1,\"rules\":[{\"id\":\"f\",\"effect\":\"forbid\",\"phases\":[\"decode\"]}]}");
-    static const struct policy_agent owner = {POLICY_OWNER_AGENT, NONE}, ann = {"ann", NONE};
+    static const struct policy_agent owner = {POLICY_OWNER_AGENT, NONE, UNKNOWN}, ann = {"ann", NONE, UNKNOWN};
     struct policy_subject who = {.lineage = &owner, .n = 1, .labels = NONE, .model = "m1", .gateway = "id1"};
     struct policy_decision d;
     char ids[IDS];
@@ -449,7 +450,8 @@ static void test_ancestors_must_be_permitted_too(void **state) {
                   "{\"id\":\"b\",\"effect\":\"permit\",\"agents\":[\"bob\",\"@g\"],\"limits\":{\"rpm\":5}},"
                   "{\"id\":\"c\",\"effect\":\"forbid\",\"agents\":[\"bob\"],\"models\":[\"x*\"]},"
                   "{\"id\":\"d\",\"effect\":\"permit\",\"agents\":[\"cy\"],\"limits\":{\"tokens_day\":7}}]}");
-    const struct policy_agent both[] = {{"ann", NONE}, {"bob", NONE}}, alone[] = {{"bob", NONE}, {"dee", NONE}};
+    const struct policy_agent both[] = {{"ann", NONE, UNKNOWN}, {"bob", NONE, UNKNOWN}},
+                              alone[] = {{"bob", NONE, UNKNOWN}, {"dee", NONE, UNKNOWN}};
     struct policy_agent many[POLICY_LINEAGE + 1];
     struct policy_subject who = {.lineage = both, .n = 2, .labels = NONE, .model = "m1"};
     struct policy_decision d;
@@ -502,7 +504,7 @@ static void test_limits_are_the_least_of_the_permits_that_match(void **state) {
                   "{\"id\":\"more\",\"effect\":\"permit\",\"agents\":[\"ann\"],\"limits\":{\"tokens_day\":5000}},"
                   "{\"id\":\"free\",\"effect\":\"permit\",\"agents\":[\"ann\"]},"
                   "{\"id\":\"x\",\"effect\":\"permit\",\"models\":[\"x1\"],\"limits\":{\"rpm\":1}}]}");
-    const struct policy_agent ann = {"ann", NONE};
+    const struct policy_agent ann = {"ann", NONE, UNKNOWN};
     struct policy_subject who = {.lineage = &ann, .n = 1, .labels = NONE, .model = "m1"};
     struct policy_decision d, also;
     policy_decide(p, &who, POLICY_PREFILL, &n1, &d);
@@ -583,7 +585,7 @@ static void test_too_many(void **state) {
         struct policy *p = policy_read(buf_str(&b), b.len, &e);
         assert_true((n == POLICY_RULES) == (p != NULL));
         if (p) assert_int_equal(policy_rules(p), POLICY_RULES + 1);
-        const struct policy_agent ann = {"ann", NONE};
+        const struct policy_agent ann = {"ann", NONE, UNKNOWN};
         struct policy_subject who = {.lineage = &ann, .n = 1, .labels = NONE, .model = "m1"};
         struct policy_decision d;
         char text[POLICY_IDS];

@@ -7,7 +7,7 @@ import OpenAI from 'openai';
 
 const url = process.env.NEBULUS_TEST_URL;
 const model = process.env.NEBULUS_TEST_MODEL;
-const client = new OpenAI({ apiKey: 'none', baseURL: `${url}/v1`, maxRetries: 0, timeout: 120_000 });
+const client = new OpenAI({ apiKey: process.env.NEBULUS_TEST_KEY, baseURL: `${url}/v1`, maxRetries: 0, timeout: 120_000 });
 
 const passage =
     'The harbour master kept a ledger of every ship that passed the lighthouse after dark, noting tide, wind and cargo.';

@@ -12,8 +12,10 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const words[] = {"a", "research", "private"};
-static const struct policy_agent agents[] = {
-    {"ann", {words, 2}}, {"owner", {words, 0}}, {"ann", {NULL, 0}}, {NULL, {NULL, 0}}};
+static const struct policy_agent agents[] = {{"ann", {words, 2}, {NULL, 0}},
+                                             {"owner", {words, 0}, {NULL, 0}},
+                                             {"ann", {NULL, 0}, {words, 1}},
+                                             {NULL, {NULL, 0}, {NULL, 0}}};
 static const struct policy_node nodes[] = {{"0123456789abcdef0123456789abcdef", "prime", {words, 3}},
                                            {NULL, "edge", {NULL, 0}}};
 

@@ -89,7 +89,7 @@ static void measure(const struct policy *p, size_t plans, double *us) {
         site_of[i][1] = sites[(i + 3) % SITES];
         nodes[i] = (struct policy_node){ids[i], names[i], {site_of[i], 2}};
     }
-    struct policy_agent who = {agent, {group_of, 2}};
+    struct policy_agent who = {agent, {group_of, 2}, {NULL, 0}};
     uint64_t cpu = clock_cpu_ns();
     for (size_t i = 0; i < plans; i++) {
         snprintf(agent, sizeof agent, "agent-%u", below(AGENTS));

@@ -1,0 +1,185 @@
+#!/usr/bin/python3
+"""usage: agents_test.py NEBULUS MODELS_DIR [TEST...]
+
+Who asks: keys from the command line, what they let through, that they end, and that nothing but their owner ever sees them.
+"""
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from harness import Daemon, check, end_process, run_tests, wait_until
+
+NEBULUS, MODELS = sys.argv[1:3]
+MODEL = os.path.join(MODELS, "random_f32.gguf")
+DENIED, NOT_FOUND, USAGE, FAILED = 4, 5, 2, 1
+
+
+class Node:
+    """A daemon with a home that outlives it."""
+
+    def __init__(self):
+        self.home = tempfile.mkdtemp(prefix="home-", dir=os.getcwd())
+        self.daemon = None
+        self.start()
+
+    def start(self):
+        self.daemon = Daemon(NEBULUS, self.home, MODEL, ctx=512, threads=1)
+
+    def restart(self):
+        self.daemon.stop()
+        self.start()
+
+    def cli(self, *words, code=0, key=None):
+        env = {k: v for k, v in os.environ.items() if not k.startswith("NEBULUS_")}
+        env.update({"NEBULUS_HOME": self.home, "NEBULUS_API": f"127.0.0.1:{self.daemon.port}"})
+        if key:
+            env["NEBULUS_KEY"] = key
+        done = subprocess.run([NEBULUS, *words], env=env, capture_output=True, text=True, check=False, timeout=120,
+                              stdin=subprocess.DEVNULL)
+        check(done.returncode == code, f"{words} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done
+
+    def create(self, *words):
+        key = self.cli("agent", "create", *words).stdout.strip()
+        check(key.startswith("neb_") and len(key) == 47, f"this is no key: {key!r}")
+        return key
+
+    def apply(self, *rules):
+        path = os.path.join(self.home, "policy.json")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump({"v": 1, "rules": rules}, f)
+        self.cli("policy", "apply", path)
+
+    def ask(self, key=None, headers=None, **members):
+        headers = {**({"authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
+        return self.daemon.request("POST", "/v1/completions", {"prompt": "one two", "max_tokens": 4, **members}, headers)
+
+
+@contextlib.contextmanager
+def node():
+    n = Node()
+    try:
+        yield n
+        n.daemon.stop()
+    except BaseException:
+        print(n.daemon.log()[-4000:], file=sys.stderr)
+        raise
+    finally:
+        with contextlib.suppress(ValueError, ProcessLookupError):
+            end_process(n.daemon.process)
+        shutil.rmtree(n.home, ignore_errors=True)
+
+
+def permit(name, **members):
+    return {"id": name, "effect": "permit", **members}
+
+
+def expect(answer, status, code=None):
+    check(answer.status == status, f"{answer.status} instead of {status}: {answer.body}")
+    if code:
+        check(answer.error["code"] == code, f"{answer.error} instead of {code}")
+    return answer
+
+
+def test_agents_ask():
+    with node() as n:
+        expect(n.ask(), 200)
+        latest = n.daemon.get("/nebulus/v1/traces/latest").json
+        check(latest["agent"] == "owner", f"the owner is recorded as {latest['agent']!r}")
+        ann, bob = n.create("ann", "--group", "research"), n.create("bob")
+        denied = expect(n.ask(ann), 403, "denied")  # nobody has permitted anything yet
+        check(denied.headers["x-should-retry"] == "false" and "no rule permits it" in denied.error["message"], denied.body)
+        n.apply(permit("r-research", agents=["@research"]), permit("r-bob", agents=["bob"], models=["other"]))
+        expect(n.ask(ann, {"x-nebulus-agent": "owner"}), 200)
+        latest = n.daemon.get("/nebulus/v1/traces/latest").json
+        check(latest["agent"] == "ann", f"ann is recorded as {latest['agent']!r}")
+        check("for ann" in n.cli("trace").stdout, "`nebulus trace` does not say who asked")
+        expect(n.ask(bob), 403, "denied")
+        expect(n.ask(None, {"x-api-key": ann}), 200)
+        expect(n.ask(ann, {"x-api-key": bob}), 401)
+        expect(n.daemon.request("GET", "/nebulus/v1/status", None, {"authorization": f"Bearer {ann}"}), 403, "denied")
+        n.apply(permit("r-all"), {"id": "f-private", "effect": "forbid", "labels": ["private"]})
+        expect(n.ask(bob), 200)
+        private = expect(n.ask(bob, {"x-nebulus-label": "internal, private"}), 403, "denied")
+        check("f-private" in private.error["message"], private.body)
+        expect(n.ask(bob, {"x-nebulus-label": "no label"}), 400)
+        expect(n.ask(None, {"x-nebulus-label": "private"}), 403, "denied")  # the owner, too
+
+
+def test_keys_end():
+    with node() as n:
+        n.apply(permit("all"))
+        ann = n.create("ann", "--group", "g", "--label", "l", "--expires", "30d")
+        sub = n.create("sub", "--parent", "ann", "--group", "g", "--label", "m")
+        short = n.create("short", "--expires", "2s")
+        shown = json.loads(n.cli("agent", "show", "sub", "--json").stdout)["agent"]
+        check(sorted(shown["labels"]) == ["l", "m"] and shown["parent"] == "ann" and shown["expires"], shown)
+        n.cli("agent", "create", "more", "--parent", "ann", "--group", "h", code=FAILED)
+        n.cli("agent", "create", "ann", code=FAILED)
+        n.cli("agent", "create", "owner", code=FAILED)
+        n.cli("agent", "show", "nobody", code=NOT_FOUND)
+        n.cli("agent", "drop", "ann", code=USAGE)
+        n.cli("agent", "ls", "--keep", code=USAGE)
+        n.restart()
+        for key in (ann, sub):
+            expect(n.ask(key), 200)
+        wait_until("a key expires", lambda: n.ask(short).status == 401)
+        second = n.cli("agent", "rotate", "ann", "--keep").stdout.strip()
+        expect(n.ask(ann), 200)
+        third = n.cli("agent", "rotate", "ann").stdout.strip()
+        wrong = [expect(n.ask(key), 401).body for key in (ann, second, short, "neb_" + "A" * 43, "none")]
+        check(len(set(wrong)) == 1, f"wrong keys are told apart: {set(wrong)}")
+        expect(n.ask(third), 200)
+        n.cli("agent", "revoke", "ann")
+        for key in (third, sub):
+            expect(n.ask(key), 401)
+        lines = n.cli("agent", "ls").stdout
+        check(lines.count("revoked") == 2 and lines.count("expired") == 1, lines)
+        check(n.cli("run", "random_f32", "hi", key=third, code=DENIED).stderr.count("\n") == 1, "an error is one line")
+        owner = n.cli("agent", "rotate", "owner").stdout.strip()
+        n.cli("status", key=owner)
+        expect(n.daemon.request("GET", "/nebulus/v1/status", None, {"authorization": f"Bearer {owner}"}), 200)
+
+
+def test_nobody_sees_keys():
+    with node() as n:
+        n.apply(permit("all"))
+        keys = [n.create("ann"), n.cli("agent", "rotate", "owner").stdout.strip()]
+        for key in keys:
+            expect(n.ask(key), 200)
+            check(key not in n.cli("agent", "ls").stdout + n.cli("agent", "ls", "--json").stdout, "a key is shown again")
+        for folder, _, names in os.walk(n.home):
+            for name in names:
+                with open(os.path.join(folder, name), "rb") as f:
+                    content = f.read()
+                check(not any(key.encode() in content for key in keys), f"a key is in {name}")
+        with open(f"/proc/{n.daemon.process.pid}/cmdline", "rb") as f:
+            argv = f.read()
+        check(not any(key.encode() in argv for key in keys), "a key is in argv")
+
+
+def test_a_damaged_file_lets_nobody_in():
+    with node() as n:
+        n.create("ann")
+        path = os.path.join(n.home, "state", "agents.json")
+        check(os.stat(path).st_mode & 0o777 == 0o600, "others may read agents.json")
+        n.daemon.stop()
+        with open(path, encoding="utf-8") as f:
+            good = f.read()
+        for bad in (good[:-9], good.replace('"revoked"', '"revoke"'), ""):
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(bad)
+            done = subprocess.run([NEBULUS, "serve", "--api", f"127.0.0.1:{n.daemon.port}", "--discovery", "off"],
+                                  env={**os.environ, "NEBULUS_HOME": n.home}, capture_output=True, text=True, check=False,
+                                  timeout=60)
+            check(done.returncode == FAILED and path in done.stderr, f"{done.returncode}: {done.stderr}")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(good)
+        n.start()
+
+
+run_tests([test_agents_ask, test_keys_end, test_nobody_sees_keys, test_a_damaged_file_lets_nobody_in], sys.argv[3:])
