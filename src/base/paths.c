@@ -147,6 +147,21 @@ static int write_all(int fd, const char *data, size_t len) {
     return 0;
 }
 
+int dir_sync(const char *path, struct err *e) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 || fsync(fd) ? err_errno(e, "folder %s could not be synced", path) : 0;
+    if (fd >= 0) close(fd);
+    return rc;
+}
+
+static int sync_folder_of(const char *path, struct err *e) {
+    char folder[PATH_SIZE];
+    const char *end = strrchr(path, '/');
+    if (!end) return dir_sync(".", e);
+    snprintf(folder, sizeof folder, "%.*s", end == path ? 1 : (int)(end - path), path);
+    return dir_sync(folder, e);
+}
+
 int file_write(const char *path, const void *data, size_t len, struct err *e) {
     char tmp[PATH_SIZE];
     if (snprintf(tmp, sizeof tmp, "%s.XXXXXX", path) >= (int)sizeof tmp)
@@ -155,7 +170,7 @@ int file_write(const char *path, const void *data, size_t len, struct err *e) {
     if (fd < 0) return err_errno(e, "cannot create a file beside %s", path);
     int bad = write_all(fd, data, len) || fsync(fd);
     if (close(fd)) bad = 1;
-    if (!bad && !rename(tmp, path)) return 0;
+    if (!bad && !rename(tmp, path)) return sync_folder_of(path, e);
     err_errno(e, "cannot write %s", path);
     unlink(tmp);
     return -1;

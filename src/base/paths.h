@@ -28,6 +28,9 @@ int path_self(char out[PATH_SIZE], struct err *e) MUST_USE;
 // Reads a whole file of at most max bytes into malloc'd memory with a NUL after it (free it).
 int file_read(const char *path, size_t max, char **data, size_t *len, struct err *e) MUST_USE;
 
-// Replaces a file's content so that a crash leaves either the old or the new one (temporary file, fsync, rename). Mode
-// 0600.
+// Replaces a file's content so that a crash leaves either the old or the new one (temporary file, fsync, rename, fsync
+// of the folder). Mode 0600. It fails, too, where the new one is there but the folder could not be synced: after a
+// power cut it may be the old one.
 int file_write(const char *path, const void *data, size_t len, struct err *e) MUST_USE;
+
+int dir_sync(const char *path, struct err *e) MUST_USE; // names in it are durable; e may be NULL

@@ -258,12 +258,6 @@ static void restore_record(const struct import *i, const char *old, size_t len) 
     if (!old || file_write(i->sidecar, old, len, NULL)) unlink(i->sidecar);
 }
 
-static void sync_dir(const char *path) {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd)) log_warn("the model store's folder could not be synced: %s", strerror(errno));
-    if (fd >= 0) close(fd);
-}
-
 // Everything is prepared under names that count for nothing. The record goes first, as it can be put back: the rename
 // that makes the model is the last thing that can fail.
 static int rename_both(const struct import *i, const char *record, struct err *e) {
@@ -284,6 +278,7 @@ static int rename_both(const struct import *i, const char *record, struct err *e
 }
 
 static int publish(struct import *i, struct err *e) {
+    struct err unsynced;
     char record[PATH_SIZE];
     if (i->how->link && (unlink(i->partial) || symlink(i->target, i->partial)))
         return err_errno(e, "cannot create a link in %s", i->store->dir);
@@ -293,8 +288,8 @@ static int publish(struct import *i, struct err *e) {
     int rc = rename_both(i, record, e);
     if (rc)
         unlink(record);
-    else
-        sync_dir(i->store->dir);
+    else if (dir_sync(i->store->dir, &unsynced))
+        log_warn("the model store: %s", unsynced.msg);
     return rc;
 }
 

@@ -77,7 +77,7 @@ static size_t plan(const struct policy *p, const struct policy_subject *who, con
 }
 
 static void measure(const struct policy *p, size_t plans, double *us) {
-    static char names[NODES][16], ids[NODES][40], sites[SITES][16], agent[16], groups[2][16], model[24];
+    static char names[NODES][20], ids[NODES][40], sites[SITES][20], agent[16], groups[2][16], model[24];
     static const char *site_of[NODES][2], *group_of[2], *label = "internal";
     struct policy_node nodes[NODES];
     size_t allowed = 0;
