@@ -40,8 +40,12 @@ static int write_at(void *arg, int file, const void *data, size_t n, uint64_t of
 }
 
 static int file_sync(void *arg, int file) {
+    struct stat st;
     (void)arg;
-    return fdatasync(file);
+    if (fdatasync(file) || fstat(file, &st)) return -1;
+    if (st.st_nlink) return 0;
+    errno = ENOENT; // somebody has removed it
+    return -1;
 }
 
 static int file_truncate(void *arg, int file, uint64_t size) {

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH_ROOM = AUDIT_BATCH_BYTES + 2 * (FRAME_HEAD + FRAME_MAX), BATCH_NODES = 2 * AUDIT_QUEUE + MERKLE_LEVELS };
+enum { BATCH_ROOM = AUDIT_BATCH_BYTES + 2 * (ENTRY_HEAD + ENTRY_MAX), BATCH_NODES = 2 * AUDIT_QUEUE + MERKLE_LEVELS };
 
 int audit_file_failed(struct err *e, const char *path) {
     return err_errno(e, "the audit log cannot be written: %s", path);
@@ -26,11 +26,11 @@ static void fail(struct audit *a, const struct err *why) {
     log_error("%s", why->msg);
 }
 
-static void add_frame(struct audit *a, enum frame_type type, const void *data, size_t n) {
-    assert(a->batch_len + FRAME_HEAD + n <= BATCH_ROOM);
-    frame_head(type, data, n, a->batch + a->batch_len);
-    memcpy(a->batch + a->batch_len + FRAME_HEAD, data, n);
-    a->batch_len += FRAME_HEAD + n;
+static void add_frame(struct audit *a, enum entry_type type, const void *data, size_t n) {
+    assert(a->batch_len + ENTRY_HEAD + n <= BATCH_ROOM);
+    entry_head(type, data, n, a->batch + a->batch_len);
+    memcpy(a->batch + a->batch_len + ENTRY_HEAD, data, n);
+    a->batch_len += ENTRY_HEAD + n;
 }
 
 static void add_record(struct audit *a, const struct pending *p) {
@@ -51,7 +51,7 @@ static int commit(struct audit *a, const struct pendings *batch, char note[NOTE_
     c = (struct checkpoint){.size = a->tree.size, .root = merkle_root(&a->tree)};
     snprintf(c.origin, sizeof c.origin, "%s", a->name.name);
     if (checkpoint_write(&c, a->key, note, n, e)) return -1;
-    add_frame(a, FRAME_CHECKPOINT, note, *n);
+    add_frame(a, ENTRY_CHECKPOINT, note, *n);
     const struct audit_io *io = &a->io;
     if (io->write(io->arg, a->file, a->batch, a->batch_len, a->at) || io->sync(io->arg, a->file))
         return audit_file_failed(e, a->path);
@@ -66,8 +66,8 @@ static void take(struct audit *a, struct pendings *batch) {
     size_t bytes = 0;
     struct pending *p;
     while ((p = TAILQ_FIRST(&a->queue)) && bytes < AUDIT_BATCH_BYTES) {
-        if (bytes + FRAME_HEAD + p->n > AUDIT_BATCH_BYTES && bytes) break;
-        bytes += FRAME_HEAD + p->n;
+        if (bytes + ENTRY_HEAD + p->n > AUDIT_BATCH_BYTES && bytes) break;
+        bytes += ENTRY_HEAD + p->n;
         TAILQ_REMOVE(&a->queue, p, next);
         TAILQ_INSERT_TAIL(batch, p, next);
     }
@@ -146,12 +146,12 @@ static void *writer(void *arg) {
 }
 
 // ---------------------------------------------------------------- appending
-static struct pending *pending_new(struct audit *a, enum frame_type type, uint64_t intent, const char *text, size_t len,
+static struct pending *pending_new(struct audit *a, enum entry_type type, uint64_t intent, const char *text, size_t len,
                                    struct err *e) {
     char begin[RECORD_BEGIN];
     size_t n;
     record_begin_write(&(struct record_begin){.seq = a->next, .type = type, .intent = intent}, begin, &n);
-    if (len > FRAME_MAX - n) {
+    if (len > ENTRY_MAX - n) {
         err_set(e, ERR_LIMIT, "a record of %zu bytes is too long for the audit log", len);
         return NULL;
     }
@@ -185,9 +185,9 @@ static int enqueue(struct audit *a, struct pending *p, struct err *e) {
     return rc;
 }
 
-int audit_append(struct audit *a, enum frame_type type, uint64_t intent, const json_t *body, audit_done *done,
+int audit_append(struct audit *a, enum entry_type type, uint64_t intent, const json_t *body, audit_done *done,
                  void *arg, uint64_t *seq, struct err *e) {
-    assert(json_object_size(body) && frame_type_name(type));
+    assert(json_object_size(body) && entry_type_name(type));
     char *text = json_dumps(body, JSON_COMPACT | JSON_ENSURE_ASCII);
     if (!text) return err_set(e, ERR_INTERNAL, "out of memory for a record of the audit log");
     struct pending *p = pending_new(a, type, intent, text, strlen(text), e);
@@ -221,7 +221,8 @@ void audit_dispatch(struct audit *a) {
     pthread_mutex_unlock(&a->lock);
     while ((p = TAILQ_FIRST(&finished))) {
         TAILQ_REMOVE(&finished, p, next);
-        if (p->done) p->done(p->arg, p->seq, p->failed ? &why : NULL);
+        const struct entry f = {.type = p->type, .data = p->data, .n = p->n};
+        if (p->done) p->done(p->arg, p->seq, &f, p->failed ? &why : NULL);
         free(p);
     }
 }

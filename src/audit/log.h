@@ -1,12 +1,12 @@
 // The audit log of one node: records are appended, made durable by a thread of its own - many with one fdatasync - and
-// never changed. One folder per log: `log` (the frames, see audit/frame.h), `tree` (hashes, see audit/merkle.h),
+// never changed. One folder per log: `log` (the frames, see audit/entry.h), `tree` (hashes, see audit/merkle.h),
 // `checkpoint` (a recent one, by itself, so that a log that became shorter is noticed), `key`. docs/audit-format.md.
 //
 // Nothing is retried: after the first write or fdatasync that fails the log has failed for ever, every append with it.
 // Threads: those that say nothing, one thread, the "loop"; what calls back does so there.
 #pragma once
 
-#include "audit/frame.h"
+#include "audit/entry.h"
 #include "audit/io.h"
 #include "audit/note.h"
 #include <jansson.h>
@@ -44,12 +44,13 @@ struct audit *audit_open(const struct audit_spec *spec, struct audit_found *foun
 void audit_close(struct audit *a);
 
 // Called once per record that was accepted: it is durable (why = NULL), or never will be known to be.
-typedef void audit_done(void *arg, uint64_t seq, const struct err *why);
+// `f` is the record as it stands in the log, borrowed.
+typedef void audit_done(void *arg, uint64_t seq, const struct entry *f, const struct err *why);
 
 // `body` is an object with at least one member; borrowed. `intent`: the record that this one belongs to, or
-// RECORD_ALONE. *seq (may be NULL): its number. ERR_LIMIT: longer than FRAME_MAX; ERR_BUSY: too many wait; ERR_IO: the
+// RECORD_ALONE. *seq (may be NULL): its number. ERR_LIMIT: longer than ENTRY_MAX; ERR_BUSY: too many wait; ERR_IO: the
 // log has failed, and the message names the file. done may be NULL. Never blocks.
-int audit_append(struct audit *a, enum frame_type type, uint64_t intent, const json_t *body, audit_done *done,
+int audit_append(struct audit *a, enum entry_type type, uint64_t intent, const json_t *body, audit_done *done,
                  void *arg, uint64_t *seq, struct err *e) MUST_USE;
 
 int audit_fd(const struct audit *a);               // readable while callbacks are due

@@ -13,7 +13,7 @@ struct pending {
     void *arg;
     uint64_t seq;
     bool failed;
-    enum frame_type type;
+    enum entry_type type;
     size_t n;
     char data[];
 };

@@ -73,15 +73,16 @@ static void run_free(struct run *r) {
     free(r);
 }
 
-static void on_done(void *arg, uint64_t seq, const struct err *why) {
+static void on_done(void *arg, uint64_t seq, const struct entry *f, const struct err *why) {
     struct run *r = arg;
     assert_true(seq < MOST);
+    assert_true(f->n > 20 && f->data[f->n - 1] == '}');
     r->promised[seq] = why ? -1 : 1;
     if (why) r->why = *why;
     r->n_done++;
 }
 
-static int put(struct run *r, enum frame_type type, uint64_t intent, int number, struct err *e) {
+static int put(struct run *r, enum entry_type type, uint64_t intent, int number, struct err *e) {
     json_t *body = json_pack("{s:i,s:s}", "number", number, "pad", "0123456789012345678901234567890123456789");
     uint64_t seq;
     assert_non_null(body);
@@ -103,7 +104,7 @@ static void test_durable(void **state) {
     struct err e = {.msg = ""};
     (void)state;
     assert_int_equal(run_open(r, &e), 0);
-    for (int i = 0; i < 300; i++) assert_int_equal(put(r, FRAME_DENY, RECORD_ALONE, i, &e), i);
+    for (int i = 0; i < 300; i++) assert_int_equal(put(r, ENTRY_DENY, RECORD_ALONE, i, &e), i);
     wait_for(r, 300);
     assert_int_equal(audit_head(r->a, NULL, NULL), 300);
     for (int i = 0; i < 300; i++) assert_int_equal(r->promised[i], 1);
@@ -111,7 +112,7 @@ static void test_durable(void **state) {
     assert_int_equal(run_open(r, &e), 0);
     assert_int_equal(r->found.records, 300);
     assert_int_equal(r->found.torn_bytes, 0);
-    assert_int_equal(put(r, FRAME_DENY, RECORD_ALONE, 300, &e), 300);
+    assert_int_equal(put(r, ENTRY_DENY, RECORD_ALONE, 300, &e), 300);
     run_free(r);
 }
 
@@ -128,7 +129,7 @@ static void test_proofs(void **state) {
     assert_int_equal(key_public(key, k.public), 0);
     assert_int_equal(run_open(r, &e), 0);
     for (int i = 0; i < 37; i++) {
-        assert_int_equal(put(r, FRAME_POLICY, RECORD_ALONE, i, &e), i);
+        assert_int_equal(put(r, ENTRY_POLICY, RECORD_ALONE, i, &e), i);
         if (i % 5 == 0) wait_for(r, i + 1);
     }
     wait_for(r, 37);
@@ -172,9 +173,9 @@ static void read_all(struct run *r, struct reading *out) {
         if (!walk_is_record(&w)) continue;
         const struct record_begin *b = &w.record;
         assert_true(b->seq < MOST);
-        if (b->type == FRAME_INTENT) out->intents++;
-        if (b->type == FRAME_OUTCOME) out->outcomes[b->intent]++;
-        out->is_intent[b->seq] = b->type == FRAME_INTENT;
+        if (b->type == ENTRY_INTENT) out->intents++;
+        if (b->type == ENTRY_OUTCOME) out->outcomes[b->intent]++;
+        out->is_intent[b->seq] = b->type == ENTRY_INTENT;
         const char *number = memmem(w.frame.data, w.frame.n, "\"number\":", 9);
         out->number[b->seq] = number ? (int)strtol(number + 9, NULL, 10) : -1;
     }
@@ -192,8 +193,8 @@ static void work(struct run *r, uint64_t seed, int first) {
     disk_init(&dice, seed);
     for (int i = 0; i < 24; i++) {
         bool answer = open >= 0 && disk_random(&dice, 3);
-        int seq = answer ? put(r, FRAME_OUTCOME, (uint64_t)open, first + i, &e)
-                         : put(r, FRAME_INTENT, RECORD_ALONE, first + i, &e);
+        int seq = answer ? put(r, ENTRY_OUTCOME, (uint64_t)open, first + i, &e)
+                         : put(r, ENTRY_INTENT, RECORD_ALONE, first + i, &e);
         if (seq < 0) break;
         assert_int_equal(r->promised[seq], 0);
         open = answer ? -1 : seq;
@@ -254,17 +255,17 @@ static void test_nothing_is_retried(void **state) {
     struct err e = {.msg = ""};
     (void)state;
     assert_int_equal(run_open(r, &e), 0);
-    assert_int_equal(put(r, FRAME_INTENT, RECORD_ALONE, 0, &e), 0);
+    assert_int_equal(put(r, ENTRY_INTENT, RECORD_ALONE, 0, &e), 0);
     wait_for(r, 1);
     r->disk.harm_at = r->disk.operations = 1; // the sync
     r->disk.operations = 0;
     r->disk.harm = DISK_FAILS;
-    assert_int_equal(put(r, FRAME_INTENT, RECORD_ALONE, 1, &e), 1);
+    assert_int_equal(put(r, ENTRY_INTENT, RECORD_ALONE, 1, &e), 1);
     wait_for(r, 2);
     assert_int_equal(r->promised[1], -1);
     assert_non_null(strstr(r->why.msg, "/audit/log"));
     uint64_t before = r->disk.operations;
-    assert_int_equal(put(r, FRAME_INTENT, RECORD_ALONE, 2, &e), -1);
+    assert_int_equal(put(r, ENTRY_INTENT, RECORD_ALONE, 2, &e), -1);
     assert_int_equal(e.code, ERR_IO);
     assert_non_null(strstr(e.msg, "/audit/log"));
     assert_true(audit_failed(r->a, &e));
@@ -281,7 +282,7 @@ static struct run *filled(int n) {
     struct err e = {.msg = ""};
     assert_int_equal(run_open(r, &e), 0);
     for (int i = 0; i < n; i++) {
-        assert_int_equal(put(r, FRAME_DENY, RECORD_ALONE, i, &e), i);
+        assert_int_equal(put(r, ENTRY_DENY, RECORD_ALONE, i, &e), i);
         wait_for(r, i + 1);
     }
     audit_close(r->a); // writes `checkpoint`
@@ -356,23 +357,23 @@ static void test_bounds(void **state) {
     struct err e = {.msg = ""};
     (void)state;
     assert_int_equal(run_open(r, &e), 0);
-    char *pad = calloc(1, FRAME_MAX + 1);
+    char *pad = calloc(1, ENTRY_MAX + 1);
     assert_non_null(pad);
-    memset(pad, 'x', FRAME_MAX);
+    memset(pad, 'x', ENTRY_MAX);
     json_t *body = json_pack("{s:s}", "pad", pad);
-    assert_int_equal(audit_append(r->a, FRAME_DENY, RECORD_ALONE, body, on_done, r, NULL, &e), -1);
+    assert_int_equal(audit_append(r->a, ENTRY_DENY, RECORD_ALONE, body, on_done, r, NULL, &e), -1);
     assert_int_equal(e.code, ERR_LIMIT);
     json_decref(body);
-    pad[FRAME_MAX - 100] = '\0';
+    pad[ENTRY_MAX - 100] = '\0';
     body = json_pack("{s:s}", "pad", pad);
-    assert_int_equal(audit_append(r->a, FRAME_DENY, RECORD_ALONE, body, on_done, r, NULL, &e), 0);
+    assert_int_equal(audit_append(r->a, ENTRY_DENY, RECORD_ALONE, body, on_done, r, NULL, &e), 0);
     json_decref(body);
     wait_for(r, 1);
     free(pad);
     pthread_mutex_lock(&r->disk.lock); // the disk stands still
     int n = 0;
     json_t *small = json_pack("{s:i}", "n", 1);
-    while (!audit_append(r->a, FRAME_DENY, RECORD_ALONE, small, NULL, NULL, NULL, &e)) n++;
+    while (!audit_append(r->a, ENTRY_DENY, RECORD_ALONE, small, NULL, NULL, NULL, &e)) n++;
     pthread_mutex_unlock(&r->disk.lock);
     assert_int_equal(e.code, ERR_BUSY);
     assert_int_equal(n, AUDIT_QUEUE);

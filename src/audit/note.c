@@ -36,8 +36,7 @@ static void key_id(const char *name, const uint8_t public[KEY_PUBLIC], uint8_t o
     memcpy(out, digest, ID_BYTES);
 }
 
-// Base64 with padding (RFC 4648, section 4) of exactly n bytes, in one way only.
-static int padded_decode(const char *text, size_t len, uint8_t *out, size_t n) {
+int note_base64(const char *text, size_t len, uint8_t *out, size_t n) {
     uint8_t room[PADDED_MAX], again[PADDED_MAX];
     if (len != (n + 2) / 3 * 4 || len >= sizeof again ||
         EVP_DecodeBlock(room, (const uint8_t *)text, (int)len) < (int)n)
@@ -68,7 +67,7 @@ int note_vkey_read(const char *text, size_t n, struct note_key *k, struct err *e
     k->name[name] = '\0';
     memcpy(hex, plus + 1, sizeof hex - 1);
     if (strlen(k->name) != name || !note_is_name(k->name) || hex_decode(hex, id, sizeof id) ||
-        padded_decode(plus + sizeof hex + 1, rest - sizeof hex - 1, key, sizeof key) || key[0] != ALGORITHM_ED25519)
+        note_base64(plus + sizeof hex + 1, rest - sizeof hex - 1, key, sizeof key) || key[0] != ALGORITHM_ED25519)
         return err_set(e, ERR_INVALID, "not an Ed25519 key of the form NAME+HASH+KEY");
     memcpy(k->public, key + 1, KEY_PUBLIC);
     key_id(k->name, k->public, want);
@@ -106,7 +105,7 @@ static int look(const char *line, size_t n, const char *text, size_t text_len, c
     const char *blank = memchr(line + dash, ' ', n - dash);
     if (!blank || blank == line + dash) return -1;
     if ((size_t)(blank - line) != dash + name || memcmp(line + dash, k->name, name) != 0) return 0;
-    if (padded_decode(blank + 1, n - (size_t)(blank + 1 - line), raw, sizeof raw)) return -1;
+    if (note_base64(blank + 1, n - (size_t)(blank + 1 - line), raw, sizeof raw)) return -1;
     key_id(k->name, k->public, id);
     if (memcmp(raw, id, sizeof id) != 0) return 0;
     return key_verify(k->public, text, text_len, raw + ID_BYTES) ? 1 : -1;
@@ -160,7 +159,7 @@ int checkpoint_read(const char *note, size_t n, struct checkpoint *c, struct err
     number[len[1]] = '\0';
     if (strlen(c->origin) != len[0] || !note_is_name(c->origin) || (len[1] > 1 && number[0] == '0') ||
         number[0] < '0' || number[0] > '9' || text_parse_long(number, 0, INT64_MAX >> 1, &size) ||
-        padded_decode(line[2], len[2], c->root.b, MERKLE_HASH))
+        note_base64(line[2], len[2], c->root.b, MERKLE_HASH))
         return err_set(e, ERR_INVALID, "a checkpoint is an origin, a number and a hash");
     c->size = (uint64_t)size;
     return 0;

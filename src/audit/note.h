@@ -17,6 +17,9 @@ struct note_key { // that verifies
     uint8_t public[KEY_PUBLIC];
 };
 
+// Base64 with padding (RFC 4648, section 4) of exactly n bytes, in one way only. 0, or -1.
+int note_base64(const char *text, size_t len, uint8_t *out, size_t n);
+
 bool note_is_name(const char *name); // fit for a key: no blanks, no control characters, no '+', ASCII
 // NAME+HASH+KEY in one line (a "vkey") and back.
 void note_vkey(const struct note_key *k, char out[NOTE_VKEY]);

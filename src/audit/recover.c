@@ -94,8 +94,8 @@ static int step(struct recovery *r, struct err *e) {
     struct walk *w = &r->walk;
     if (!walk_is_record(w)) drop_answered(r, w->tree.size);
     if (!walk_is_record(w)) return 0;
-    if (w->record.type == FRAME_INTENT && add_intent(r, e)) return -1;
-    if (w->record.type == FRAME_OUTCOME) answer_intent(r, &w->record);
+    if (w->record.type == ENTRY_INTENT && add_intent(r, e)) return -1;
+    if (w->record.type == ENTRY_OUTCOME) answer_intent(r, &w->record);
     if (keep_nodes(r, e)) return -1;
     if (!r->has_published || w->tree.size != r->published.size) return 0;
     struct hash root = merkle_root(&w->tree);
@@ -112,7 +112,7 @@ static int check_tail(const struct recovery *r, int walked, const struct err *br
         return err_set(e, ERR_INVALID,
                        "%s is damaged: its first %" PRIu64 " records are not those that %s was signed for", r->a->path,
                        r->published.size, r->a->checkpoint_path);
-    if (!lost && tail <= AUDIT_BATCH_BYTES + 2 * FRAME_MAX) return 0;
+    if (!lost && tail <= AUDIT_BATCH_BYTES + 2 * ENTRY_MAX) return 0;
     if (walked < 0) {
         *e = *broken;
         return -1;
@@ -171,11 +171,11 @@ out:
 // The members of an intent that its outcome repeats.
 static json_t *abort_of(struct audit *a, const struct unanswered *u, struct err *e) {
     static const char *const repeated[] = {"req_id", "agent", "model", "part"};
-    uint8_t *room = malloc(FRAME_HEAD + FRAME_MAX);
-    struct frame f;
+    uint8_t *room = malloc(ENTRY_HEAD + ENTRY_MAX);
+    struct entry f;
     size_t used;
-    int64_t got = room ? a->io.read(a->io.arg, a->file, room, FRAME_HEAD + FRAME_MAX, u->at) : -1;
-    json_t *intent = got > 0 && frame_read(room, (size_t)got, &f, &used) == 1 ? json_parse(f.data, f.n, e) : NULL;
+    int64_t got = room ? a->io.read(a->io.arg, a->file, room, ENTRY_HEAD + ENTRY_MAX, u->at) : -1;
+    json_t *intent = got > 0 && entry_read(room, (size_t)got, &f, &used) == 1 ? json_parse(f.data, f.n, e) : NULL;
     json_t *body = json_pack("{s:s,s:{s:s}}", "finish", "abort", "error", "code", "recover");
     for (size_t i = 0; intent && body && i < sizeof repeated / sizeof *repeated; i++) {
         json_t *member = json_object_get(intent, repeated[i]);
@@ -191,14 +191,14 @@ int recover_tell(struct audit *a, struct audit_found *found, const struct unansw
     if (found->torn_bytes || n) {
         json_t *body = json_pack("{s:I,s:I,s:{s:I}}", "torn_bytes", (json_int_t)found->torn_bytes, "aborted",
                                  (json_int_t)n, "t", "wall", (json_int_t)clock_wall_ns());
-        int rc = body ? audit_append(a, FRAME_RECOVER, RECORD_ALONE, body, NULL, NULL, NULL, e)
+        int rc = body ? audit_append(a, ENTRY_RECOVER, RECORD_ALONE, body, NULL, NULL, NULL, e)
                       : err_set(e, ERR_INTERNAL, "out of memory");
         json_decref(body);
         if (rc) return -1;
     }
     for (; found->aborted < n; found->aborted++) {
         json_t *body = abort_of(a, &list[found->aborted], e);
-        int rc = body ? audit_append(a, FRAME_OUTCOME, list[found->aborted].seq, body, NULL, NULL, NULL, e) : -1;
+        int rc = body ? audit_append(a, ENTRY_OUTCOME, list[found->aborted].seq, body, NULL, NULL, NULL, e) : -1;
         json_decref(body);
         if (rc) return -1;
     }

@@ -32,7 +32,7 @@ void walk_close(struct walk *w) {
     *w = (struct walk){.file = -1};
 }
 
-bool walk_is_record(const struct walk *w) { return w->frame.type != FRAME_CHECKPOINT; }
+bool walk_is_record(const struct walk *w) { return w->frame.type != ENTRY_CHECKPOINT; }
 
 static int damaged(const struct walk *w, struct err *e, const char *what) {
     return err_set(e, ERR_INVALID, "%s is damaged at record %" PRIu64 " (byte %" PRIu64 "): %s", w->path, w->tree.size,
@@ -88,7 +88,7 @@ int walk_next(struct walk *w, struct err *e) {
     int whole;
     w->frame_at = w->at;
     if (w->at == w->size) return 0;
-    while (!(whole = frame_read(w->room + w->first, w->have, &w->frame, &used))) {
+    while (!(whole = entry_read(w->room + w->first, w->have, &w->frame, &used))) {
         if (w->at + w->have >= w->size) return damaged(w, e, "it ends within the record");
         if (fill(w, e)) return -1;
     }

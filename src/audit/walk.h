@@ -3,7 +3,7 @@
 // it. Threads: one at a time.
 #pragma once
 
-#include "audit/frame.h"
+#include "audit/entry.h"
 #include "audit/io.h"
 #include "audit/note.h"
 #include "base/paths.h"
@@ -21,7 +21,7 @@ struct walk {
     uint64_t size, at; // bytes of the file; where the next frame begins
     uint8_t *room;     // owned
     size_t first, have;
-    struct frame frame;         // the latest; its data is borrowed until the next step
+    struct entry frame;         // the latest; its data is borrowed until the next step
     uint64_t frame_at;          // where it begins
     struct record_begin record; // of it, unless it is a checkpoint
     // what is checked

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const names[] = {"none",        "invalid",   "not_found", "denied", "limit",   "busy",
-                                    "unreachable", "cancelled", "worker",    "io",     "internal"};
+static const char *const names[] = {"none",        "invalid",   "not_found", "denied", "limit",    "busy",
+                                    "unreachable", "cancelled", "worker",    "io",     "internal", "audit_unavailable"};
 
 PRINTF_LIKE(4, 0)
 static int fill(struct err *e, enum err_code code, const char *param, const char *fmt, va_list args) {

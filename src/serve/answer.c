@@ -117,13 +117,14 @@ static int stream_text(const struct answer *a, struct buf *out, const char *text
     return buf_puts(out, a->include_usage ? ",\"usage\":null}\n\n" : "}\n\n");
 }
 
-int answer_init(struct answer *a, const struct api_request *r, const char *model, int64_t created, struct err *e) {
+int answer_init(struct answer *a, const struct api_request *r, const char *id, const char *model, int64_t created,
+                struct err *e) {
     *a = (struct answer){.kind = r->kind,
                          .stream = r->stream,
                          .include_usage = r->include_usage,
                          .created = created,
                          .seed = (int64_t)r->gen.sampling.seed};
-    id_make(r->kind == API_CHAT ? "chatcmpl-" : "cmpl-", a->id);
+    snprintf(a->id, sizeof a->id, "%s", id);
     snprintf(a->model, sizeof a->model, "%s", model);
     buf_init(&a->head, HEAD_BYTES);
     buf_init(&a->text, LIMIT_ANSWER);

@@ -30,7 +30,7 @@ struct answer_figures {
 };
 
 // The name is the loaded model's. Free with answer_free, also after a failure.
-int answer_init(struct answer *a, const struct api_request *r, const char *model, int64_t created,
+int answer_init(struct answer *a, const struct api_request *r, const char *id, const char *model, int64_t created,
                 struct err *e) MUST_USE;
 void answer_free(struct answer *a);
 

@@ -23,7 +23,7 @@ static void open_answer(struct answer *a, enum api_kind kind, bool stream, bool 
     struct api_request r = {.kind = kind, .stream = stream, .include_usage = include_usage};
     struct err e;
     r.gen.sampling.seed = 42;
-    assert_int_equal(answer_init(a, &r, "m\"odel", 1234, &e), 0);
+    assert_int_equal(answer_init(a, &r, r.kind == API_CHAT ? "chatcmpl-1" : "cmpl-1", "m\"odel", 1234, &e), 0);
 }
 
 // The next event of a stream as JSON; NULL for [DONE]. Fails where it is not framed as one.

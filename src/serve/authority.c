@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "serve/cluster.h"
+#include "serve/evidence.h"
 #include "serve/node.h"
 #include "trust/policy_tests.h"
 
@@ -76,6 +77,7 @@ const struct policy *authority_policy(const struct serve *s) {
 
 void authority_changed(const struct serve *s) {
     if (!s->authority) return; // still starting
+    evidence_changed(s);
     const struct policy *p = authority_policy(s);
     char hex[2 * DIGEST_BYTES + 1];
     if (!memcmp(s->authority->said, policy_digest(p), DIGEST_BYTES)) return;

@@ -21,6 +21,7 @@ static const struct refusal {
     [ERR_WORKER] = {503, "server_error", "worker_failed"},
     [ERR_IO] = {500, "server_error", "io_error"},
     [ERR_INTERNAL] = {500, "server_error", "internal_error"},
+    [ERR_AUDIT] = {503, "server_error", "audit_unavailable"},
 };
 
 // The one limit that clients know by a code of its own, and shorten their chat.

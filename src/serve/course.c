@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "serve/authority.h"
+#include "serve/evidence.h"
 #include "serve/flow.h"
 #include "serve/node.h"
 #include "serve/placement.h"
@@ -42,6 +43,7 @@ struct course {
     void *arg;
     struct gen_request gen;
     struct policy_subject *who; // with the model; owned
+    struct record *record;      // held
     char model[LIMIT_MODEL_NAME + 1];
     char contract[65], weights[65]; // of the first place that opened: the other must have the same
     char wire[8];
@@ -73,6 +75,7 @@ static void leave(struct course *c) {
     if (c->timer) event_free(c->timer);
     gen_request_free(&c->gen);
     free(c->who);
+    evidence_release(c->record);
     free(c);
 }
 
@@ -293,12 +296,15 @@ static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int so
     seat->spoken = seat->opened = seat->refused = false;
     seat->asked_ns = clock_mono_ns();
     seat->bytes = 0;
-    struct place_spec spec = {.model = c->model,
+    struct place_spec spec = {.record = c->record,
+                              .model = c->model,
                               .gen = &gen,
                               .contract = c->contract,
                               .weights = c->weights,
                               .from = source >= 0 ? c->seats[source].node : "",
                               .stream = seat->stream};
+    spec.req_id = evidence_req_id(c->record);
+    spec.agent = evidence_agent(c->record);
     if (n && !tokens)
         err_set(e, ERR_INTERNAL, "out of memory");
     else if (!may_open(seat, n, source, e))
@@ -450,6 +456,7 @@ struct course *course_start(struct serve *s, const struct course_spec *spec, str
     TAILQ_INSERT_TAIL(&s->courses, c, next);
     snprintf(c->model, sizeof c->model, "%s", spec->model);
     c->who = copy_subject(spec->who, c->model);
+    c->record = evidence_hold(spec->record);
     memcpy(c->wire, spec->wire, sizeof c->wire);
     trace_begin(&c->trace, clock_mono_ns(), clock_wall_ns());
     snprintf(c->trace.model, sizeof c->trace.model, "%s", spec->model);

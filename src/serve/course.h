@@ -9,6 +9,7 @@
 struct course;
 
 struct course_spec {
+    struct record *record;                  // see place_spec; the course holds it, too
     const char *model;                      // its name, the same at all places
     char prefill[NODE_ID], decode[NODE_ID]; // ids of nodes; the same one: nothing travels
     const struct policy_subject *who;       // asks, without the model; copied; NULL: nobody

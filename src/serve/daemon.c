@@ -7,6 +7,7 @@
 #include "serve/cluster.h"
 #include "serve/discovery.h"
 #include "serve/dispatch.h"
+#include "serve/evidence.h"
 #include "serve/links.h"
 #include "serve/planning.h"
 #include "serve/profiles.h"
@@ -63,6 +64,8 @@ static void close_all(struct daemon *d) {
     d->serve.links = NULL;
     cluster_free(d->serve.cluster);
     d->serve.cluster = NULL;
+    evidence_free(d->serve.evidence); // knows the authority
+    d->serve.evidence = NULL;
     authority_free(d->serve.authority);
     d->serve.authority = NULL;
     agents_free(d->serve.agents);
@@ -211,9 +214,9 @@ static int open_all(struct daemon *d, const struct daemon_options *o, const stru
     if (check_emulation(&s->settings, e) || store_init(&s->store, p, e) ||
         !(s->models = models_new(s->base, &s->settings, &s->store, e)) || !(s->profiles = profiles_new(s, p, e)) ||
         !(s->agents = agents_open(p->state, e)) || !(s->authority = authority_new(p, e)) ||
-        !(s->cluster = cluster_new(s, p, e)) || open_planner(s, e) || !(s->links = links_new(s, e)) ||
-        !(s->http = http_server_new(s->base, routes_handle, s, e)) || make_events(d, o->exit_with_parent, e) ||
-        listen_on(s, e) || preload(s, e))
+        !(s->cluster = cluster_new(s, p, e)) || !(s->evidence = evidence_new(s, p, e)) || open_planner(s, e) ||
+        !(s->links = links_new(s, e)) || !(s->http = http_server_new(s->base, routes_handle, s, e)) ||
+        make_events(d, o->exit_with_parent, e) || listen_on(s, e) || preload(s, e))
         return -1;
     dispatch_init(s);
     authority_changed(s);

@@ -9,6 +9,7 @@
 #include "serve/answer.h"
 #include "serve/authority.h"
 #include "serve/course.h"
+#include "serve/evidence.h"
 #include "serve/gate.h"
 #include "serve/node.h"
 #include "serve/placement.h"
@@ -22,7 +23,17 @@
 
 enum { KEEP_ALIVE_SECONDS = 10, WRITE_BYTES = LIMIT_ANSWER * 7 }; // every byte may need \u00XX
 
-enum job_state { JOB_NEW, JOB_ASKING, JOB_QUEUED, JOB_PREFILL, JOB_DECODE, JOB_ANSWERED, JOB_FAILED, JOB_LEFT };
+enum job_state {
+    JOB_NEW,
+    JOB_RECORDED,
+    JOB_ASKING,
+    JOB_QUEUED,
+    JOB_PREFILL,
+    JOB_DECODE,
+    JOB_ANSWERED,
+    JOB_FAILED,
+    JOB_LEFT
+};
 
 struct job {
     struct call call;
@@ -30,7 +41,14 @@ struct job {
     enum job_state state;
     char model[LIMIT_MODEL_NAME + 1];
     struct api_request request;
-    struct question *question; // what its prompt is in tokens, before it is placed
+    struct record *record; // in the audit log; nothing is done before it is durable
+    char id[ID_SIZE];      // of the answer
+    char prefill[NODE_ID], decode[NODE_ID];
+    json_t *decision;              // of the policy on where it is computed; owned
+    int32_t told;                  // tokens
+    struct answer_figures figures; // of an answer that has ended
+    struct err why;                // of one that failed
+    struct question *question;     // what its prompt is in tokens, before it is placed
     struct course *course;
     struct answer answer;
     struct buf out;
@@ -41,7 +59,8 @@ struct job {
 
 #define MAY(state) (1u << (state))
 static const unsigned may_follow[] = {
-    [JOB_NEW] = MAY(JOB_ASKING) | MAY(JOB_QUEUED) | MAY(JOB_FAILED),
+    [JOB_NEW] = MAY(JOB_RECORDED) | MAY(JOB_FAILED) | MAY(JOB_LEFT),
+    [JOB_RECORDED] = MAY(JOB_ASKING) | MAY(JOB_QUEUED) | MAY(JOB_FAILED),
     [JOB_ASKING] = MAY(JOB_QUEUED) | MAY(JOB_FAILED) | MAY(JOB_LEFT),
     [JOB_QUEUED] = MAY(JOB_PREFILL) | MAY(JOB_DECODE) | MAY(JOB_ANSWERED) | MAY(JOB_FAILED) | MAY(JOB_LEFT),
     [JOB_PREFILL] = MAY(JOB_DECODE) | MAY(JOB_ANSWERED) | MAY(JOB_FAILED) | MAY(JOB_LEFT),
@@ -58,14 +77,45 @@ static void enter(struct job *j, enum job_state next) {
     j->state = next;
 }
 
+// ---------------------------------------------------------------- what the audit log is told at the end
+static json_t *figures_json(const struct job *j) {
+    const struct trace *t = j->course ? course_trace(j->course) : NULL;
+    const struct answer_figures *f = &j->figures;
+    return json_pack(
+        "{s:s,s:s,s:s,s:{s:i,s:i,s:i},s:{s:I,s:I,s:I,s:I,s:I},s:I}", "model", j->model, "prefill", j->prefill, "decode",
+        j->decode, "tokens", "in", t ? (int)t->prompt_tokens : (int)f->prompt_tokens, "cached", (int)f->cached_tokens,
+        "out", j->state == JOB_ANSWERED ? (int)f->completion_tokens : j->told, "took", "queue", (json_int_t)f->queue_ns,
+        "prefill", (json_int_t)f->prefill_ns, "decode", (json_int_t)f->decode_ns, "ttft", (json_int_t)f->ttft_ns,
+        "total", (json_int_t)(clock_mono_ns() - j->started_ns), "kv_bytes", (json_int_t)(t ? t->kv_bytes : 0));
+}
+
+static void job_account(struct job *j) {
+    const struct err *why = j->why.code ? &j->why : NULL;
+    const char *finish = "failed";
+    if (!j->record) return;
+    if (j->state == JOB_ANSWERED)
+        finish = finish_name(j->figures.finish);
+    else if (j->state == JOB_LEFT)
+        finish = "cancelled";
+    else if (why && why->code == ERR_DENIED)
+        finish = "denied";
+    json_t *facts = figures_json(j);
+    if (facts && j->decision && json_object_update(facts, j->decision)) log_warn("out of memory for a record");
+    if (why && why->code == ERR_DENIED) evidence_note(j->record, ENTRY_DENY, json_incref(j->decision));
+    evidence_end(j->record, finish, why, facts);
+    j->record = NULL;
+}
+
 static void job_free(struct job *j) {
     j->call.s->metrics.active--;
     if (j->course) traces_keep(j->call.s->traces, course_trace(j->course));
+    job_account(j);
     course_free(j->course);
     question_drop(j->question);
     api_request_free(&j->request);
     answer_free(&j->answer);
     buf_free(&j->out);
+    json_decref(j->decision);
     if (j->keep_alive) event_free(j->keep_alive);
     free(j);
 }
@@ -96,6 +146,7 @@ static void advise(const struct call *c, const char *model) {
 }
 
 static void finish_failed(struct job *j, const struct err *why) {
+    j->why = *why;
     enter(j, JOB_FAILED);
     log_info("a request of %s for '%s' failed: %s (%s)", caller_id(&j->who), j->model, err_name(why->code), why->param);
     if (!http_begun(j->call.x)) {
@@ -150,7 +201,7 @@ static void count(struct metrics *m, const struct answer_figures *f) {
 // ---------------------------------------------------------------- what the course tells
 static void on_text(void *arg, const char *text, size_t len, int32_t tokens) {
     struct job *j = arg;
-    (void)tokens;
+    j->told = tokens;
     if (j->state != JOB_DECODE) enter(j, JOB_DECODE);
     j->last_ns = clock_mono_ns();
     if (!j->first_ns) j->first_ns = j->last_ns;
@@ -190,6 +241,7 @@ static void on_end(void *arg, const struct gen_result *r) {
         return;
     }
     enter(j, JOB_ANSWERED);
+    j->figures = f;
     count(&j->call.s->metrics, &f);
     log_debug("%s: '%s' answered: %d + %d tokens, first after %.1f ms, %.1f ms in all", caller_id(&j->who), j->model,
               (int)f.prompt_tokens, (int)f.completion_tokens, (double)f.ttft_ns / 1e6, (double)f.total_ns / 1e6);
@@ -238,6 +290,7 @@ static struct job *job_new(const struct call *c, struct api_request *r, struct e
         .call = *c, .who = *c->who, .started_ns = clock_mono_ns(), .prompt_bytes = planning_prompt_bytes(&r->gen)};
     j->call.who = &j->who;
     c->s->metrics.active++;
+    id_make(r->kind == API_CHAT ? "chatcmpl-" : "cmpl-", j->id);
     buf_init(&j->out, WRITE_BYTES);
     j->request = *r;
     gen_request_init(&r->gen);
@@ -273,7 +326,7 @@ static void use_tokens(struct gen_request *gen, const int32_t *tokens, int32_t n
 
 static int job_start(struct job *j, const struct course_spec *where, struct err *e) {
     static const struct course_events events = {on_begin, on_text, on_end, on_fail};
-    if (answer_init(&j->answer, &j->request, where->model, (int64_t)(clock_wall_ns() / NS_PER_S), e) ||
+    if (answer_init(&j->answer, &j->request, j->id, where->model, (int64_t)(clock_wall_ns() / NS_PER_S), e) ||
         start_keep_alive(j, e))
         return -1;
     j->course = course_start(j->call.s, where, &j->request.gen, &events, j, e);
@@ -281,17 +334,35 @@ static int job_start(struct job *j, const struct course_spec *where, struct err 
     struct trace *t = course_trace(j->course);
     snprintf(t->id, sizeof t->id, "%s", j->answer.id);
     snprintf(t->agent, sizeof t->agent, "%s", caller_name(&j->who));
-    http_on_close(j->call.x, on_left, j);
     enter(j, JOB_QUEUED);
     tell_plan(&j->call, &where->plan);
     return 0;
+}
+
+// Which rules have let it be read and written there, or have not.
+static void note_decision(struct job *j, const struct policy_subject *asker, const struct course_spec *where) {
+    struct policy_subject who = *asker;
+    struct authority_look look;
+    struct policy_decision d, also;
+    who.model = j->model;
+    snprintf(j->prefill, sizeof j->prefill, "%s", evidence_node(j->call.s, where->prefill));
+    snprintf(j->decode, sizeof j->decode, "%s", evidence_node(j->call.s, where->decode));
+    authority_look(j->call.s, &who, &look);
+    authority_decide(&look, POLICY_PREFILL, where->prefill, &d);
+    authority_decide(&look, POLICY_DECODE, where->decode, &also);
+    policy_decision_join(&d, &also);
+    if (strcmp(where->prefill, where->decode) != 0) {
+        authority_decide_kv(&look, where->prefill, where->decode, &also);
+        policy_decision_join(&d, &also);
+    }
+    j->decision = evidence_decision(j->call.s, &d);
 }
 
 // May free j.
 static void job_place(struct job *j, const struct question_answer *known) {
     struct placement_wish wish = wish_of(&j->call);
     struct gate_subject who;
-    struct course_spec where;
+    struct course_spec where = {.record = NULL};
     struct err why = {.code = ERR_NONE};
     if (known) {
         use_tokens(&j->request.gen, known->tokens, known->n);
@@ -302,8 +373,10 @@ static void job_place(struct job *j, const struct question_answer *known) {
     wish.gen = &j->request.gen;
     gate_subject(j->call.s, &j->who, &who);
     wish.who = &who.subject;
-    if (placement_choose(j->call.s, j->request.model, &wish, j->model, &where, &why) || job_start(j, &where, &why))
-        finish_failed(j, &why);
+    int rc = placement_choose(j->call.s, j->request.model, &wish, j->model, &where, &why);
+    note_decision(j, &who.subject, &where);
+    where.record = j->record;
+    if (rc || job_start(j, &where, &why)) finish_failed(j, &why);
 }
 
 static void on_answer(void *arg, const struct question_answer *known) {
@@ -326,6 +399,30 @@ static int job_ask(struct job *j) {
     j->question = question_ask(j->call.s, model, &j->request.gen, on_answer, j, &why);
     if (!j->question) return -1; // where it can be placed at all it can be placed without
     enter(j, JOB_ASKING);
+    return 0;
+}
+
+static void on_recorded(void *arg, const struct err *why) {
+    struct job *j = arg;
+    if (why) {
+        finish_failed(j, why);
+        return;
+    }
+    enter(j, JOB_RECORDED);
+    if (job_ask(j)) job_place(j, NULL);
+}
+
+static int job_record(struct job *j, const char *body, size_t len, struct err *e) {
+    struct evidence_intent i = {.req_id = j->id,
+                                .agent = caller_id(&j->who),
+                                .part = "gateway",
+                                .model = j->request.model,
+                                .body = body,
+                                .body_len = len};
+    if (!(j->record = evidence_begin(j->call.s, &i, on_recorded, j, e))) return -1;
+    char path[sizeof "/nebulus/v1/receipts/" + ID_SIZE];
+    snprintf(path, sizeof path, "/nebulus/v1/receipts/%s", j->id);
+    http_add_header(j->call.x, "x-nebulus-receipt", path);
     http_on_close(j->call.x, on_left, j);
     return 0;
 }
@@ -341,8 +438,8 @@ static void begin(const struct call *c, enum api_kind kind) {
     api_request_free(&r);
     if (!j)
         call_fail(c, &why);
-    else if (job_ask(j))
-        job_place(j, NULL);
+    else if (job_record(j, body, len, &why))
+        finish_failed(j, &why);
 }
 
 void job_chat(const struct call *c) { begin(c, API_CHAT); }

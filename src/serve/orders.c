@@ -1,5 +1,6 @@
 #include "serve/orders.h"
 #include "base/log.h"
+#include "serve/evidence.h"
 #include "serve/node.h"
 #include "serve/place.h"
 #include "serve/site.h"
@@ -15,12 +16,17 @@ struct ordered {
     uint64_t n; // the gateway's number
     char model[LIMIT_MODEL_NAME + 1];
     struct place *place;
-    json_t *open; // the order, while it waits for its turn and place is NULL; owned
+    json_t *open;          // the order, while it waits for its turn or the audit log, and place is NULL; owned
+    struct record *record; // in the audit log; NULL: it waits for its turn, or has ended
+    const char *finish;    // static; NULL: it was dropped
+    struct err why;
+    json_t *facts; // of its outcome; owned
     TAILQ_ENTRY(ordered) next;
 };
 
 static void ordered_free(struct ordered *o) {
     place_drop(o->place);
+    evidence_end(o->record, o->finish ? o->finish : "dropped", o->why.code ? &o->why : NULL, o->facts);
     json_decref(o->open);
     TAILQ_REMOVE(&o->s->ordered, o, next);
     free(o);
@@ -83,13 +89,21 @@ static void on_cut(void *arg, bool arriving, const struct err *why) {
 
 static void on_ended(void *arg, const struct gen_result *r) {
     struct err why;
+    struct ordered *o = arg;
+    o->finish = finish_name(r->finish);
+    o->facts =
+        json_pack("{s:{s:i,s:i,s:i},s:{s:I,s:I,s:I}}", "tokens", "in", (int)r->prompt_tokens, "cached",
+                  (int)r->cached_tokens, "out", (int)r->completion_tokens, "took", "queue", (json_int_t)r->queue_ns,
+                  "prefill", (json_int_t)r->prefill_ns, "decode", (json_int_t)r->decode_ns);
     if (say(arg, sitemsg_write_ended(r), &why)) say_failed(arg, &why);
     ordered_end(arg);
 }
 
 static void on_failed(void *arg, const struct err *why) {
-    const struct ordered *o = arg;
+    struct ordered *o = arg;
     struct err told = *why;
+    o->finish = "failed";
+    o->why = *why;
     if (o->s->stopping) told.code = ERR_UNREACHABLE; // its gateway may go on elsewhere
     say_failed(o, &told);
     ordered_end(arg);
@@ -122,7 +136,8 @@ static long share(const struct serve *s) {
 static bool has_its_share(const struct serve *s, const struct ordered *o) {
     const struct ordered *one;
     long n = 0;
-    TAILQ_FOREACH(one, &s->ordered, next) n += one->place && !strcmp(one->by, o->by) && !strcmp(one->model, o->model);
+    TAILQ_FOREACH(one, &s->ordered, next)
+    n += (one->place || one->record) && !strcmp(one->by, o->by) && !strcmp(one->model, o->model);
     return n >= share(s);
 }
 
@@ -133,11 +148,46 @@ static void open_place(struct ordered *o, const json_t *msg) {
     struct gen_request gen;
     struct err why;
     gen_request_init(&gen);
-    if (sitemsg_read_open(msg, &spec, &gen, &why) || !(o->place = site_open(o->s, &spec, &events, o, &why))) {
+    spec.record = NULL;
+    int rc = sitemsg_read_open(msg, &spec, &gen, &why);
+    spec.record = o->record;
+    if (rc || !(o->place = site_open(o->s, &spec, &events, o, &why))) {
+        o->finish = "failed";
+        o->why = why;
         say_failed(o, &why);
         ordered_free(o);
     }
     gen_request_free(&gen);
+}
+
+static void on_recorded(void *arg, const struct err *why) {
+    struct ordered *o = arg;
+    if (why) {
+        on_failed(o, why);
+        return;
+    }
+    json_t *msg = o->open;
+    o->open = NULL;
+    open_place(o, msg);
+    json_decref(msg);
+}
+
+static const char *text_of(const json_t *msg, const char *member) {
+    const char *text = json_string_value(json_object_get(msg, member));
+    return text ? text : "";
+}
+
+// The order is opened once it is in the audit log.
+static void record_order(struct ordered *o) {
+    struct err why;
+    const struct evidence_intent i = {.req_id = text_of(o->open, "req_id"),
+                                      .agent = text_of(o->open, "agent"),
+                                      .part = "place",
+                                      .gateway = o->by,
+                                      .model = o->model};
+    if ((o->record = evidence_begin(o->s, &i, on_recorded, o, &why))) return;
+    say_failed(o, &why);
+    ordered_free(o);
 }
 
 // Opens what waits, as far as that member's share goes.
@@ -145,11 +195,8 @@ static void admit(struct serve *s, const char *by) {
     struct ordered *o, *after;
     for (o = TAILQ_FIRST(&s->ordered); o; o = after) {
         after = TAILQ_NEXT(o, next);
-        if (!o->open || strcmp(o->by, by) != 0 || has_its_share(s, o)) continue;
-        json_t *msg = o->open;
-        o->open = NULL;
-        open_place(o, msg);
-        json_decref(msg);
+        if (!o->open || o->record || strcmp(o->by, by) != 0 || has_its_share(s, o)) continue;
+        record_order(o);
     }
 }
 
@@ -173,12 +220,11 @@ static void obey_open(struct serve *s, const struct peer *p, uint64_t n, const j
     *o = refused;
     name_model(o, msg);
     TAILQ_INSERT_TAIL(&s->ordered, o, next);
-    if (!has_its_share(s, o))
-        open_place(o, msg);
-    else if (!(o->open = json_deep_copy(msg))) {
+    if (!(o->open = json_deep_copy(msg))) {
         err_set(&why, ERR_INTERNAL, "out of memory");
         on_failed(o, &why);
-    }
+    } else if (!has_its_share(s, o))
+        record_order(o);
 }
 
 static int obey_start(struct ordered *o, const json_t *msg, struct err *e) {

@@ -8,6 +8,7 @@
 #include "serve/serve.h"
 
 struct place;
+struct record;
 
 struct place_opened {
     struct gen_begin begin;
@@ -30,11 +31,13 @@ struct place_events {
 };
 
 struct place_spec {
+    struct record *record;          // what it is done for, see serve/evidence.h; NULL: nothing that anybody asked for
     const char *model;              // its name there; "" = the only one loaded
     const struct gen_request *gen;  // copied
     const char *contract, *weights; // what the model's must be; "" = any
     const char *from;               // id of the node whose rows are expected under `stream`; "" = none
     uint64_t stream;                // below 2^63
+    const char *req_id, *agent;     // of a place that another node orders; NULL: not known
 };
 
 // Where rows are to be sent.

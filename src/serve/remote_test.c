@@ -2,6 +2,7 @@
 // sites that only write down what they are told. Hostile words are put on the link by hand.
 #include "base/buf.h"
 #include "base/json.h"
+#include "serve/evidence.h"
 #include "serve/node.h"
 #include "serve/orders.h"
 #include "serve/place_ops.h"
@@ -37,6 +38,39 @@ static void say(int from, int to, const char *text) {
     queue[queued++] = (struct word){from, to, strdup(text)};
 }
 
+// The audit log: what is begun is durable once the word that began it has been heard.
+struct record {
+    evidence_begun *begun;
+    void *arg;
+};
+static struct record records[8 * QUEUE];
+static int n_records, n_durable, unanswered;
+static struct err no_log; // why nothing can be recorded; code 0: it can
+
+struct record *evidence_begin(struct serve *s, const struct evidence_intent *i, evidence_begun *begun, void *arg,
+                              struct err *e) {
+    (void)s, (void)e;
+    assert_string_equal(i->part, "place");
+    assert_true(n_records < 8 * QUEUE);
+    records[n_records] = (struct record){begun, arg};
+    unanswered++;
+    return &records[n_records++];
+}
+
+void evidence_end(struct record *r, const char *finish, const struct err *why, json_t *facts) {
+    (void)why;
+    json_decref(facts);
+    if (!r) return;
+    assert_non_null(finish);
+    r->begun = NULL;
+    unanswered--;
+}
+
+static void settle(void) {
+    for (; n_durable < n_records; n_durable++)
+        if (records[n_durable].begun) records[n_durable].begun(records[n_durable].arg, no_log.code ? &no_log : NULL);
+}
+
 static void deliver(const struct word *w) {
     struct err e;
     struct peer p = {.up = true};
@@ -46,6 +80,7 @@ static void deliver(const struct word *w) {
     assert_true(orders_heard(&serves[w->to], &p, type, msg) || remote_heard(&serves[w->to], &p, type, msg));
     json_decref(msg);
     free(w->text);
+    settle();
 }
 
 static void carry(void) {
@@ -208,7 +243,8 @@ static struct place *open_place(struct err *e) {
     gen.kind = PROMPT_TOKENS;
     gen.prompt = json_pack("[i,i,i]", 5, 6, 7);
     gen.hold = true;
-    struct place_spec spec = {"m", &gen, "ab", "cd", "cccc", 99};
+    struct place_spec spec = {
+        .model = "m", .gen = &gen, .contract = "ab", .weights = "cd", .from = "cccc", .stream = 99};
     struct place *p = place_open(&serves[GATEWAY], ids[NODE], &spec, &events, NULL, e);
     gen_request_free(&gen);
     return p;
@@ -545,11 +581,13 @@ static void test_a_member_has_its_share(void **state) {
     carry();
     assert_int_equal(opened_sites, 9);
     sites[0].place.ev.ended(sites[0].place.arg, &result);
+    settle();
     assert_int_equal(opened_sites, 10); // number 10
     struct err why = none;
     err_set(&why, ERR_INTERNAL, "it died");
     refusal = why; // also one that cannot be opened makes room
     sites[2].place.ev.failed(sites[2].place.arg, &why);
+    settle();
     assert_int_equal(opened_sites, 10);
     refusal.code = ERR_NONE;
     say_open(STRANGER, 12, "m");
@@ -608,6 +646,22 @@ static void test_what_is_open_is_shown(void **state) {
     is_shown("[]");
 }
 
+// What cannot be recorded is not computed.
+static void test_audit_log_fails(void **state) {
+    struct err e;
+    (void)state;
+    err_set(&no_log, ERR_AUDIT, "the disk is full");
+    struct place *p = open_place(&e);
+    assert_non_null(p);
+    carry();
+    expect(&done, "");
+    expect(&told, "failed audit_unavailable; ");
+    no_log.code = ERR_NONE;
+    place_drop(p);
+    carry();
+    assert_int_equal(unanswered, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_whole_life, setup, teardown),
@@ -625,6 +679,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_member_has_its_share, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_waits_is_bounded_and_takes_no_orders, setup, teardown),
         cmocka_unit_test_setup_teardown(test_most_places_of_one_peer, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_audit_log_fails, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

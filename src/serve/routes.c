@@ -5,6 +5,7 @@
 #include "serve/authority.h"
 #include "serve/cluster_routes.h"
 #include "serve/drain.h"
+#include "serve/evidence.h"
 #include "serve/gate.h"
 #include "serve/job.h"
 #include "serve/link_routes.h"
@@ -32,6 +33,7 @@ static const struct route {
     {"GET", "/nebulus/v1/profile", profiles_show, GATE_OWNER},
     {"POST", "/nebulus/v1/profile", profiles_start, GATE_OWNER},
     {"POST", "/nebulus/v1/plan", plan_show, GATE_OWNER},
+    {"GET", "/nebulus/v1/receipts/", evidence_receipt, GATE_AGENTS},
     {"GET", "/nebulus/v1/policy", authority_show, GATE_OWNER},
     {"POST", "/nebulus/v1/policy", authority_apply, GATE_OWNER},
     {"POST", "/nebulus/v1/can-i", authority_can_i, GATE_OWNER},

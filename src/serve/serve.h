@@ -9,6 +9,7 @@
 struct agents;
 struct authority;
 struct discovery;
+struct evidence;
 struct links;
 struct planner;
 struct profiles;
@@ -23,6 +24,7 @@ struct serve {
     struct cluster *cluster;
     struct authority *authority;
     struct agents *agents;       // who has keys
+    struct evidence *evidence;
     struct discovery *discovery; // NULL: it is off
     struct links *links;
     struct planner *planner; // NULL: nothing is planned

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "serve/cluster.h"
+#include "serve/evidence.h"
 #include "serve/links.h"
 #include "serve/node.h"
 #include "serve/place_ops.h"
@@ -17,6 +18,7 @@ enum { INFLOW_SLOTS = 4 }; // units that are assembled or installed at the same 
 
 struct site {
     struct place place;
+    struct record *record; // held
     struct serve *s;
     struct model *model;
     uint64_t id;                     // of the engine's request; 0 = it has ended
@@ -44,6 +46,7 @@ struct site {
     uint64_t spoke_ns, latest_ns;
     struct fit_sample seen;
     // rows that go out
+    char to[NODE_ID];
     uint64_t stream_out;
     struct outflow *out;
     int32_t computed; // rows before this position were handed over to it
@@ -53,11 +56,23 @@ struct site {
 static struct site *site_of(struct place *p) { return (struct site *)p; }
 
 static void end_inflow(struct site *site) {
+    struct flow_figures f;
+    if (site->in) {
+        inflow_figures(site->in, &f);
+        const struct evidence_rows rows = {site->from, f.bytes, f.upto, site->whole ? "state" : kv_dtype_name(f.wire)};
+        evidence_rows(site->record, ENTRY_KV_RECV, &rows);
+    }
     inflow_close(site->in);
     site->in = NULL;
 }
 
 static void end_outflow(struct site *site) {
+    struct flow_figures f;
+    if (site->out) {
+        outflow_figures(site->out, &f);
+        const struct evidence_rows rows = {site->to, f.bytes, site->computed, ""};
+        evidence_rows(site->record, ENTRY_KV_SENT, &rows);
+    }
     outflow_close(site->out);
     site->out = NULL;
 }
@@ -189,6 +204,7 @@ static int site_stream(struct place *p, const struct place_target *to, struct er
     if (check_moves(site, &status.info, e)) return -1;
     snprintf(spec.to, sizeof spec.to, "%s", to->node);
     place_cut(p);
+    memcpy(site->to, spec.to, sizeof site->to);
     site->moves = true;
     site->computed = 0;
     site->out = outflow_open(cluster_transfers(site->s->cluster), &spec, &events, site, e);
@@ -360,6 +376,7 @@ static void site_drop(struct place *p) {
     if (site->id) engine_cancel(site->model->engine, site->id);
     site->model->used_ns = clock_mono_ns();
     TAILQ_REMOVE(&site->s->sites, site, next);
+    evidence_release(site->record);
     free(site);
 }
 
@@ -416,6 +433,7 @@ struct place *site_open(struct serve *s, const struct place_spec *spec, const st
     site->alone = status.requests == 1;
     site->moves = spec->gen->hold;
     site->computes = !spec->gen->hold;
+    site->record = evidence_hold(spec->record);
     TAILQ_INSERT_TAIL(&s->sites, site, next);
     return &site->place;
 }

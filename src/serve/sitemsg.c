@@ -33,19 +33,22 @@ static int get_credits(const json_t *msg, const char *name, int32_t *out, struct
 
 // ---------------------------------------------------------------- orders
 json_t *sitemsg_write_open(uint64_t n, const struct place_spec *spec) {
-    return json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:I}", "t", "site.open", "model", spec->model, "gen",
-                     gen_encode(n, spec->gen), "contract", spec->contract, "weights", spec->weights, "from", spec->from,
-                     "stream", (json_int_t)spec->stream);
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:s, s:I}", "t", "site.open", "req_id",
+                     spec->req_id ? spec->req_id : "", "agent", spec->agent ? spec->agent : "", "model", spec->model,
+                     "gen", gen_encode(n, spec->gen), "contract", spec->contract, "weights", spec->weights, "from",
+                     spec->from, "stream", (json_int_t)spec->stream);
 }
 
 int sitemsg_read_open(const json_t *msg, struct place_spec *spec, struct gen_request *gen, struct err *e) {
     json_t *request = NULL;
     uint64_t n;
     gen_request_init(gen);
-    *spec = (struct place_spec){.model = "", .gen = gen, .contract = "", .weights = "", .from = ""};
+    *spec = (struct place_spec){
+        .model = "", .gen = gen, .contract = "", .weights = "", .from = "", .req_id = "", .agent = ""};
     if (json_get_object(msg, "gen", &request, e) || json_get_string(msg, "model", &spec->model, e) ||
         json_get_string(msg, "contract", &spec->contract, e) || json_get_string(msg, "weights", &spec->weights, e) ||
-        json_get_string(msg, "from", &spec->from, e) || get_uint64(msg, "stream", &spec->stream, e))
+        json_get_string(msg, "from", &spec->from, e) || get_uint64(msg, "stream", &spec->stream, e) ||
+        json_get_string(msg, "req_id", &spec->req_id, e) || json_get_string(msg, "agent", &spec->agent, e))
         return -1;
     if (!request) return err_param(e, "gen", "'gen' is missing");
     return gen_decode(request, &n, gen, e);

@@ -1,0 +1,320 @@
+#include "audit/verify.h"
+#include "audit/walk.h"
+#include "base/bytes.h"
+#include "base/json.h"
+#include "trust/roster.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TREE_ROOM = 4096, ROSTER_FILE = 2 * (ROSTER_BYTES + POLICY_BYTES) };
+
+// ---------------------------------------------------------------- who has signed
+int verify_key(const struct audit_io *io, const char *dir, struct note_key *out, struct err *e) {
+    char path[PATH_SIZE], text[NOTE_VKEY];
+    size_t n;
+    struct err why;
+    if (path_join(path, dir, AUDIT_KEY, e)) return -1;
+    if (io->load(io->arg, path, text, sizeof text, &n)) {
+        bool missing = errno == ENOENT;
+        err_errno(e, "cannot read %s", path);
+        if (missing && e) e->code = ERR_NOT_FOUND;
+        return -1;
+    }
+    if (!note_vkey_read(text, n, out, &why)) return 0;
+    return err_set(e, ERR_INVALID, "%s is damaged: %s", path, why.msg);
+}
+
+// The origin is CLUSTER/NODE/INCARNATION.
+static const struct roster_node *node_of(const struct roster *r, const char *origin) {
+    char id[IDENTITY_ID] = "";
+    const char *first = strchr(origin, '/'), *second = first ? strchr(first + 1, '/') : NULL;
+    if (!second || second - first - 1 != IDENTITY_ID - 1) return NULL;
+    memcpy(id, first + 1, IDENTITY_ID - 1);
+    return roster_find(r, id);
+}
+
+static int check_roster(const json_t *document, const uint8_t root[KEY_PUBLIC], const struct note_key *key,
+                        struct err *e) {
+    struct err why;
+    struct roster *r = roster_read(document, root, &why);
+    if (!r) return err_set(e, ERR_DENIED, "the roster is not the root's: %.400s", why.msg);
+    const struct roster_node *node = node_of(r, key->name);
+    bool good = node && !memcmp(node->audit, key->public, KEY_PUBLIC);
+    roster_free(r);
+    return good ? 0 : err_set(e, ERR_DENIED, "the cluster's roster does not know the key of %s", key->name);
+}
+
+static json_t *load_roster(const struct audit_io *io, const char *dir, struct err *e) {
+    char path[PATH_SIZE];
+    size_t n;
+    char *text = malloc(ROSTER_FILE);
+    json_t *v = NULL;
+    if (!text)
+        err_set(e, ERR_INTERNAL, "out of memory");
+    else if (!path_join(path, dir, AUDIT_ROSTER, e)) {
+        if (io->load(io->arg, path, text, ROSTER_FILE, &n))
+            err_errno(e, "cannot read %s", path);
+        else
+            v = json_parse(text, n, e);
+    }
+    free(text);
+    return v;
+}
+
+// ---------------------------------------------------------------- a log
+struct tree_file { // the file `tree`, as a stream
+    const struct audit_io *io;
+    char path[PATH_SIZE];
+    int file; // -1: there is none
+    uint64_t at;
+    size_t first, n;
+    struct hash room[TREE_ROOM];
+};
+
+static int check_tree(struct tree_file *t, const struct walk *w, struct err *e) {
+    for (int i = 0; i < w->n_done && t->file >= 0; i++) {
+        if (t->first == t->n) {
+            int64_t got = t->io->read(t->io->arg, t->file, t->room, sizeof t->room, t->at);
+            t->first = 0;
+            t->n = got > 0 ? (size_t)got / sizeof *t->room : 0;
+            t->at += t->n * sizeof *t->room;
+            if (!t->n) t->file = -1; // it need not reach the end
+            if (!t->n) return 0;
+        }
+        if (memcmp(&t->room[t->first++], &w->done[i], sizeof w->done[i]) != 0)
+            return err_set(e, ERR_INVALID, "%s is damaged at record %" PRIu64 ": it has another hash", t->path,
+                           w->record.seq);
+    }
+    return 0;
+}
+
+struct published { // the file `checkpoint`
+    bool there, met;
+    char path[PATH_SIZE];
+    struct checkpoint c;
+};
+
+static int read_published(struct published *p, const struct audit_io *io, const char *dir, const struct note_key *key,
+                          struct err *e) {
+    char note[NOTE_BYTES];
+    size_t n;
+    struct err why;
+    if (path_join(p->path, dir, AUDIT_CHECKPOINT, e)) return -1;
+    if (io->load(io->arg, p->path, note, sizeof note, &n))
+        return errno == ENOENT ? 0 : err_errno(e, "cannot read %s", p->path);
+    p->there = true;
+    if (!checkpoint_verify(note, n, key, &p->c, &why)) return 0;
+    return err_set(e, ERR_INVALID, "%s is damaged: %.300s", p->path, why.msg);
+}
+
+static int check_end(const struct walk *w, const struct published *p, struct err *e) {
+    if (w->signed_at != w->size)
+        return err_set(e, ERR_INVALID, "%s is damaged at record %" PRIu64 ": no checkpoint covers it", w->path,
+                       w->signed_tree.size);
+    if (p->there && p->c.size > w->tree.size)
+        return err_set(e, ERR_INVALID,
+                       "%s is damaged at record %" PRIu64 ": it ends there, but had %" PRIu64 " records", w->path,
+                       w->tree.size, p->c.size);
+    if (p->there && !p->met) return err_set(e, ERR_INVALID, "%s is damaged: %s is of other records", w->path, p->path);
+    return 0;
+}
+
+static int walk_all(struct walk *w, struct tree_file *t, struct published *p, struct verified *out, struct err *e) {
+    int step;
+    while ((step = walk_next(w, e)) > 0) {
+        if (!walk_is_record(w)) {
+            out->checkpoints++;
+            continue;
+        }
+        if (check_tree(t, w, e)) return -1;
+        if (!p->there || w->tree.size != p->c.size) continue;
+        struct hash root = merkle_root(&w->tree);
+        p->met = !memcmp(root.b, p->c.root.b, MERKLE_HASH);
+    }
+    out->records = w->tree.size;
+    return step < 0 ? -1 : check_end(w, p, e);
+}
+
+static int vouch(const struct audit_io *io, const char *dir, const uint8_t *root, struct verified *out, struct err *e) {
+    if (!root) return 0;
+    json_t *document = load_roster(io, dir, e);
+    int rc = document ? check_roster(document, root, &out->key, e) : -1;
+    json_decref(document);
+    out->vouched = !rc;
+    return rc;
+}
+
+int verify_log(const struct audit_io *io, const char *dir, const uint8_t *root, struct verified *out, struct err *e) {
+    struct published p = {.there = false};
+    struct walk w;
+    int rc = -1;
+    *out = (struct verified){.vouched = false};
+    if (verify_key(io, dir, &out->key, e) || vouch(io, dir, root, out, e) || read_published(&p, io, dir, &out->key, e))
+        return -1;
+    struct tree_file *t = calloc(1, sizeof *t);
+    if (!t) return err_set(e, ERR_INTERNAL, "out of memory");
+    t->io = io;
+    if (!path_join(t->path, dir, AUDIT_TREE, e) && !walk_open(&w, io, dir, &out->key, e)) {
+        int file = t->file = io->open(io->arg, t->path, false);
+        rc = walk_all(&w, t, &p, out, e);
+        if (file >= 0) io->close(io->arg, file);
+        walk_close(&w);
+    }
+    free(t);
+    return rc;
+}
+
+// ---------------------------------------------------------------- receipts
+static json_t *path_json(const struct hash *path, int n) {
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) {
+        char text[MERKLE_HASH * 2];
+        EVP_EncodeBlock((uint8_t *)text, path[i].b, MERKLE_HASH);
+        json_array_append_new(list, json_string(text));
+    }
+    return list;
+}
+
+json_t *receipt_json(const struct receipt *r) {
+    char vkey[NOTE_VKEY];
+    note_vkey(r->key, vkey);
+    return json_pack("{s:i,s:I,s:s,s:s%,s:o,s:s%,s:s,s:O?}", "v", 1, "index", (json_int_t)r->index, "type",
+                     entry_type_name(r->type), "record", r->text, r->n, "proof", path_json(r->path, r->n_path),
+                     "checkpoint", r->note, r->note_len, "key", vkey, "roster", r->roster);
+}
+
+static int read_path(const json_t *list, struct hash path[MERKLE_LEVELS], struct err *e) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+        if (i == MERKLE_LEVELS || !text || note_base64(text, strlen(text), path[i].b, MERKLE_HASH))
+            return err_param(e, "proof", "the receipt's proof is no list of hashes");
+    }
+    return 0;
+}
+
+struct claims { // the members of a receipt
+    int64_t v, index;
+    const char *type, *record, *note, *vkey;
+    json_t *proof, *roster;
+};
+
+static int read_claims(const json_t *o, struct claims *c, struct err *e) {
+    *c = (struct claims){.index = -1};
+    if (json_get_int(o, "v", 1, 1, &c->v, e) || json_get_int(o, "index", 0, INT64_MAX >> 1, &c->index, e) ||
+        json_get_string(o, "type", &c->type, e) || json_get_string(o, "record", &c->record, e) ||
+        json_get_string(o, "checkpoint", &c->note, e) || json_get_string(o, "key", &c->vkey, e) ||
+        json_get_array(o, "proof", &c->proof, e) || json_get_object(o, "roster", &c->roster, e))
+        return -1;
+    if (c->v && c->index >= 0 && c->type && c->record && c->note && c->vkey && c->proof) return 0;
+    return err_set(e, ERR_INVALID, "this is no receipt: a member is missing");
+}
+
+static int check_claims(const struct claims *c, struct verified *out, struct err *e) {
+    struct hash path[MERKLE_LEVELS], leaf;
+    struct checkpoint head;
+    struct record_begin begin;
+    struct merkle m;
+    struct entry f = {.type = ENTRY_INTENT, .data = c->record, .n = strlen(c->record)};
+    while (f.type < ENTRY_RECORDS && strcmp(entry_type_name(f.type), c->type) != 0) f.type++;
+    if (f.type == ENTRY_RECORDS || !f.n || !record_begin_read(&f, &begin) || begin.seq != (uint64_t)c->index)
+        return err_set(e, ERR_INVALID, "the receipt's record is not of that type and number");
+    if (note_vkey_read(c->vkey, strlen(c->vkey), &out->key, e) ||
+        checkpoint_verify(c->note, strlen(c->note), &out->key, &head, e) || read_path(c->proof, path, e) ||
+        merkle_init(&m, e))
+        return -1;
+    leaf = merkle_leaf(&m, (uint8_t)f.type, f.data, f.n);
+    merkle_close(&m);
+    out->records = head.size;
+    if (merkle_included(&leaf, begin.seq, head.size, path, (int)json_array_size(c->proof), &head.root)) return 0;
+    return err_set(e, ERR_INVALID, "record %" PRIu64 " is not the one in the log: the proof does not lead to the root",
+                   begin.seq);
+}
+
+int receipt_verify(const json_t *receipt, const uint8_t *root, struct verified *out, json_t **record, struct err *e) {
+    struct claims c;
+    *out = (struct verified){.checkpoints = 1};
+    *record = NULL;
+    if (read_claims(receipt, &c, e)) return -1;
+    *record = json_parse(c.record, strlen(c.record), e);
+    if (!*record || check_claims(&c, out, e)) return -1;
+    if (!root) return 0;
+    if (!c.roster) return err_set(e, ERR_DENIED, "the receipt has no roster: its node belonged to no cluster");
+    if (check_roster(c.roster, root, &out->key, e)) return -1;
+    out->vouched = true;
+    return 0;
+}
+
+// ---------------------------------------------------------------- receipts from a folder
+struct finding {
+    struct walk w;
+    struct receipt r;
+    char text[ENTRY_MAX + 1];
+    int tree;
+};
+
+static int read_tree(void *arg, int level, uint64_t index, struct hash *out, struct err *e) {
+    const struct finding *f = arg;
+    uint64_t at = merkle_place(level, index) * sizeof *out;
+    if (f->w.io->read(f->w.io->arg, f->tree, out, sizeof *out, at) == sizeof *out) return 0;
+    return err_set(e, ERR_IO, "the log's tree is too short: start the node's daemon once, which mends it");
+}
+
+// Whether the latest frame is the outcome of that request, as its gateway has written it.
+static bool is_outcome_of(const struct walk *w, const char *req_id) {
+    struct err why;
+    if (w->frame.type != ENTRY_OUTCOME || !memmem(w->frame.data, w->frame.n, req_id, strlen(req_id))) return false;
+    json_t *o = json_parse(w->frame.data, w->frame.n, &why);
+    const char *id = json_string_value(json_object_get(o, "req_id"));
+    const char *part = json_string_value(json_object_get(o, "part"));
+    bool is = id && part && !strcmp(id, req_id) && !strcmp(part, "gateway");
+    json_decref(o);
+    return is;
+}
+
+static int find(struct finding *f, const char *req_id, struct err *e) {
+    bool found = false;
+    int step;
+    while ((step = walk_next(&f->w, e)) > 0) {
+        if (!walk_is_record(&f->w) || !is_outcome_of(&f->w, req_id)) continue;
+        found = true;
+        f->r.index = f->w.record.seq;
+        f->r.n = f->w.frame.n;
+        memcpy(f->text, f->w.frame.data, f->r.n);
+    }
+    if (step < 0) return -1;
+    if (!found) return err_set(e, ERR_NOT_FOUND, "the log has no outcome of the request %.64s", req_id);
+    return merkle_inclusion(read_tree, f, f->r.index, f->w.signed_tree.size, f->r.path, &f->r.n_path, e);
+}
+
+json_t *receipt_find(const struct audit_io *io, const char *dir, const char *req_id, struct err *e) {
+    char path[PATH_SIZE];
+    struct note_key key;
+    struct err why;
+    json_t *out = NULL;
+    struct finding *f = calloc(1, sizeof *f);
+    if (!f) {
+        err_set(e, ERR_INTERNAL, "out of memory");
+        return NULL;
+    }
+    if (!verify_key(io, dir, &key, e) && !path_join(path, dir, AUDIT_TREE, e) && !walk_open(&f->w, io, dir, &key, e)) {
+        f->tree = io->open(io->arg, path, false);
+        f->r.type = ENTRY_OUTCOME;
+        json_t *roster = load_roster(io, dir, &why);
+        if (!find(f, req_id, e)) {
+            f->r.text = f->text;
+            f->r.note = f->w.note;
+            f->r.note_len = f->w.note_len;
+            f->r.key = &key;
+            f->r.roster = roster;
+            out = receipt_json(&f->r);
+        }
+        json_decref(roster);
+        if (f->tree >= 0) io->close(io->arg, f->tree);
+        walk_close(&f->w);
+    }
+    free(f);
+    return out;
+}

@@ -1,0 +1,40 @@
+// Whether a log, or a receipt, is what its node has signed: offline, from files alone. docs/audit-format.md says what
+// is checked. Threads: any; these calls block.
+#pragma once
+
+#include "audit/entry.h"
+#include "audit/io.h"
+#include "audit/note.h"
+#include <jansson.h>
+
+struct verified {
+    struct note_key key; // that has signed; its name is the log's origin
+    bool vouched;        // by the cluster's root
+    uint64_t records, checkpoints;
+};
+
+// `root` may be NULL: nobody vouches for the key then. On failure *e names file and record.
+int verify_log(const struct audit_io *io, const char *dir, const uint8_t *root, struct verified *out,
+               struct err *e) MUST_USE;
+int verify_key(const struct audit_io *io, const char *dir, struct note_key *out, struct err *e) MUST_USE; // reads it
+
+// A receipt: what stands at `index` of a log.
+struct receipt {
+    uint64_t index;
+    enum entry_type type;
+    const char *text; // the record; borrowed
+    size_t n;
+    struct hash path[MERKLE_LEVELS];
+    int n_path;
+    const char *note; // the checkpoint; borrowed
+    size_t note_len;
+    const struct note_key *key;
+    const json_t *roster; // NULL: none; borrowed
+};
+json_t *receipt_json(const struct receipt *r); // a new reference; NULL when out of memory
+// *record (a new reference) is what it says, also where it does not hold.
+int receipt_verify(const json_t *receipt, const uint8_t *root, struct verified *out, json_t **record,
+                   struct err *e) MUST_USE;
+
+// The receipt of the latest outcome of a request in a log, whose gateway this node was. A new reference; ERR_NOT_FOUND.
+json_t *receipt_find(const struct audit_io *io, const char *dir, const char *req_id, struct err *e) MUST_USE;

@@ -1,0 +1,154 @@
+// nebulus audit: what was run by whom, where, and by which rules; and whether the log of it is whole. Reads files,
+// needs no daemon.
+#include "audit/verify.h"
+#include "base/bytes.h"
+#include "base/json.h"
+#include "cli/audit_log.h"
+#include "cli/command.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { RECEIPT_BYTES = 2 << 20 };
+
+static const struct option options[] = {
+    {.name = "root",
+     .type = OPTION_TEXT,
+     .placeholder = "KEY",
+     .help = "verify: the cluster's public root, in hexadecimal"},
+    {.name = "agent", .type = OPTION_TEXT, .placeholder = "A", .help = "tail: only what this agent asked for"},
+    {.name = "node", .type = OPTION_TEXT, .placeholder = "ID", .help = "tail: only what concerns this node, by its id"},
+    {.name = "denied", .type = OPTION_FLAG, .help = "tail: only denials"},
+    {.name = "since", .type = OPTION_TEXT, .placeholder = "TIME", .help = "tail, report: 90m, 12h, 7d ago or less"},
+    {.name = "last",
+     .letter = 'n',
+     .type = OPTION_INT,
+     .min = 1,
+     .max = 1000,
+     .placeholder = "N",
+     .help = "tail: how many (20)"},
+    {.name = "format", .type = OPTION_TEXT, .placeholder = "F", .help = "report: text, json or csv"},
+    OPTION_JSON,
+};
+
+// ---------------------------------------------------------------- verify
+static int read_root(const struct invocation *in, uint8_t root[KEY_PUBLIC], bool *given, struct err *e) {
+    const char *text = args_text(&in->args, "root", NULL);
+    *given = text != NULL;
+    if (!text || !hex_decode(text, root, KEY_PUBLIC)) return 0;
+    return err_param(e, "root", "--root takes the root's public key, 64 hexadecimal digits: see `nebulus nodes`");
+}
+
+static int tell(const struct invocation *in, const struct verified *v, const json_t *record) {
+    if (args_has(&in->args, "json")) {
+        json_t *o = json_pack("{s:i,s:b,s:s,s:I,s:b,s:O*}", "v", 1, "ok", 1, "origin", v->key.name, "records",
+                              (json_int_t)v->records, "vouched", v->vouched, "record", record);
+        int rc = audit_print_json(o);
+        json_decref(o);
+        return rc;
+    }
+    printf("%s: ok, %" PRIu64 " records%s, signed by %s\n", v->key.name, v->records, record ? " at that time" : "",
+           v->vouched ? "the key that the cluster's root vouches for" : "its own key (--root KEY asks whose that is)");
+    return CLI_OK;
+}
+
+static int verify_receipt(const struct invocation *in, const char *path, const uint8_t *root) {
+    struct verified v;
+    struct err e = {.code = ERR_NONE};
+    char *text;
+    size_t n;
+    json_t *record = NULL;
+    if (file_read(path, RECEIPT_BYTES, &text, &n, &e)) return cli_fail(&e);
+    json_t *receipt = json_parse(text, n, &e);
+    free(text);
+    int bad = !receipt || receipt_verify(receipt, root, &v, &record, &e);
+    int rc = bad ? cli_fail(&e) : tell(in, &v, record);
+    json_decref(record);
+    json_decref(receipt);
+    return rc;
+}
+
+static int verify_folder(const struct invocation *in, const char *dir, const uint8_t *root) {
+    struct verified v;
+    struct err e = {.code = ERR_NONE};
+    return verify_log(&audit_files, dir, root, &v, &e) ? cli_fail(&e) : tell(in, &v, NULL);
+}
+
+static int verify(struct invocation *in) {
+    uint8_t key[KEY_PUBLIC];
+    const uint8_t *root = key;
+    bool given;
+    struct stat st;
+    struct audit_logs logs;
+    struct err e = {.code = ERR_NONE};
+    int rc = CLI_OK;
+    if (read_root(in, key, &given, &e)) return cli_fail(&e);
+    if (!given) root = NULL;
+    if (in->args.n_words > 1) {
+        const char *path = in->args.words[1];
+        bool folder = !stat(path, &st) && S_ISDIR(st.st_mode);
+        return folder ? verify_folder(in, path, root) : verify_receipt(in, path, root);
+    }
+    if (audit_logs_find(&in->paths, &logs, &e)) return cli_fail(&e);
+    for (size_t i = 0; i < logs.n; i++) {
+        int one = verify_folder(in, logs.dir[i], root);
+        if (one) rc = one;
+    }
+    audit_logs_free(&logs);
+    return rc;
+}
+
+// ---------------------------------------------------------------- receipt
+static int receipt(struct invocation *in) {
+    struct audit_logs logs;
+    struct err e = {.code = ERR_NONE};
+    json_t *o = NULL;
+    if (in->args.n_words < 2) {
+        err_set(&e, ERR_INVALID, "which request? See the answer's id, or `nebulus audit tail`");
+        return cli_usage(in->command, &e);
+    }
+    if (audit_logs_find(&in->paths, &logs, &e)) return cli_fail(&e);
+    for (size_t i = logs.n; i > 0 && !o; i--) o = receipt_find(&audit_files, logs.dir[i - 1], in->args.words[1], &e);
+    audit_logs_free(&logs);
+    int rc = o ? audit_print_json(o) : cli_fail(&e);
+    json_decref(o);
+    return rc;
+}
+
+static int run(struct invocation *in) {
+    static const struct {
+        const char *word;
+        int (*run)(struct invocation *in);
+    } table[] = {
+        {"show", audit_show}, {"tail", audit_tail}, {"report", audit_report}, {"verify", verify}, {"receipt", receipt}};
+    const char *word = in->args.words[0];
+    struct err e;
+    for (size_t i = 0; i < COUNT_OF(table); i++)
+        if (!strcmp(word, table[i].word)) return table[i].run(in);
+    err_set(&e, ERR_INVALID, "'%.64s' is none of show, tail, report, verify and receipt", word);
+    return cli_usage(in->command, &e);
+}
+
+const struct command command_audit = {
+    .name = "audit",
+    .group = "Who may run what",
+    .arguments = "show REQ_ID|tail|report|verify [DIR|FILE]|receipt REQ_ID",
+    .summary = "who ran what where, and whether the log of it is whole",
+    .details = "Reads the audit logs of this node's home; needs no daemon.\n"
+               "show REQ_ID     what this node did for a request, and by which rules\n"
+               "tail            the latest records, one JSON object per line\n"
+               "report          requests, tokens and denials per agent, model and nodes\n"
+               "verify          checks all logs of this home, a log's folder, or a receipt; offline\n"
+               "receipt REQ_ID  the outcome of a request with the proof that it is in the log\n",
+    .min_words = 1,
+    .max_words = 2,
+    .completes = COMPLETES_WORDS,
+    .words = "show|tail|report|verify|receipt",
+    .options = options,
+    .n_options = COUNT_OF(options),
+    .settings = SETTINGS_API,
+    .run = run,
+};

@@ -1,0 +1,61 @@
+// What this node's audit log (audit/log.h) is told of its work. A job's flow:
+//     evidence_begin -> begun -> the work, evidence_rows for rows that come and go -> evidence_end
+// Nothing is computed before `begun`: the intent is durable then. Each intent gets one outcome. Where the log cannot be
+// written, or takes longer than EVIDENCE_WAIT_MS, begun gets ERR_AUDIT, which clients see as 503 audit_unavailable.
+// Threads: the event-loop thread only, which never waits for a disk here but when a node joins or leaves a cluster.
+#pragma once
+
+#include "audit/entry.h"
+#include "base/id.h"
+#include "base/paths.h"
+#include "serve/call.h"
+#include "trust/policy.h"
+
+enum { EVIDENCE_WAIT_MS = 1500, EVIDENCE_RECEIPTS = 256 };
+
+struct evidence;
+struct record; // an intent and what belongs to it; counted references
+
+// Opens the log of this node, or begins one. A log that cannot be opened is no failure: everything is refused then,
+// with its reason.
+struct evidence *evidence_new(struct serve *s, const struct paths *p, struct err *e) MUST_USE;
+void evidence_free(struct evidence *v);                      // makes durable what waits; NULL is fine
+void evidence_changed(const struct serve *s);                // roster or policy may be others now: that is recorded
+bool evidence_trouble(const struct serve *s, struct err *e); // why nothing can be recorded
+
+struct evidence_intent {
+    const char *req_id, *agent;
+    const char *part;    // "gateway" or "place"
+    const char *gateway; // of a place: who has ordered it
+    const char *model;   // as asked for
+    const void *body;    // of the request, for its MAC; NULL: none
+    size_t body_len;
+};
+// Called once, unless the record ends before. Not from inside evidence_begin.
+typedef void evidence_begun(void *arg, const struct err *why);
+struct record *evidence_begin(struct serve *s, const struct evidence_intent *i, evidence_begun *begun, void *arg,
+                              struct err *e) MUST_USE;
+
+struct record *evidence_hold(struct record *r);      // r, with one more reference; NULL is fine
+void evidence_release(struct record *r);             // NULL is fine
+const char *evidence_req_id(const struct record *r); // "" of NULL
+// A node's id also where it is "", this node without a cluster.
+const char *evidence_node(const struct serve *s, const char *id);
+const char *evidence_agent(const struct record *r);
+
+struct evidence_rows {
+    const char *node; // the other one
+    uint64_t bytes;   // on the wire
+    int32_t upto;     // rows
+    const char *wire; // "" = not known
+};
+void evidence_rows(struct record *r, enum entry_type type, const struct evidence_rows *rows); // NULL is fine
+// Beside the intent's own: `facts` is taken over, and may be NULL.
+void evidence_note(struct record *r, enum entry_type type, json_t *facts);
+// The outcome, which also gives up this reference. `finish`: see docs/audit-format.md. NULL is fine.
+void evidence_end(struct record *r, const char *finish, const struct err *why, json_t *facts);
+
+// What the policy has said: {decision, rules, policy_digest, epoch}. A new reference; NULL when out of memory.
+json_t *evidence_decision(const struct serve *s, const struct policy_decision *d);
+
+void evidence_receipt(const struct call *c); // GET /nebulus/v1/receipts/REQ_ID: its agent's and the owner's

@@ -1,0 +1,25 @@
+// One audit log on the event loop: finds its folder, or makes one, and holds it for this process alone. Threads: the
+// event-loop thread.
+#pragma once
+
+#include "audit/log.h"
+#include "base/paths.h"
+#include "trust/roster.h"
+#include <event2/event.h>
+
+struct ledger {
+    struct audit *audit;
+    struct note_key key;
+    struct event *event;
+    int lock;
+    size_t unanswered; // intents without an outcome
+    char dir[PATH_SIZE];
+};
+
+// The latest log of CLUSTER/NODE below `dir`, else a new one: also where another process writes the latest one. Fails
+// where the latest one is damaged.
+struct ledger *ledger_open(struct event_base *base, const char *dir, const char *cluster, const struct identity *i,
+                           struct audit_found *found, struct err *e) MUST_USE;
+void ledger_close(struct ledger *l); // makes durable what waits, and calls back; NULL is fine
+bool ledger_is_of(const struct ledger *l, const char *cluster, const char *node);
+void ledger_keep_roster(const struct ledger *l, const struct roster *r); // beside the log, for whoever verifies it

@@ -1,0 +1,254 @@
+"""The audit log on real nodes: what it says of a request, that nothing goes on without it, and that two verifiers which share no
+code agree on it (G1, G2, G7, G13)."""
+import glob
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from harness import Daemon, check, end_process, run_tests, wait_until
+from pair import NEBULUS, RECALL, passage, quotation, two_nodes
+
+VERIFIER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "audit-verify", "audit-verify")
+
+
+def log_of(home):
+    return sorted(glob.glob(os.path.join(home, "state", "audit", "0*")))[-1]
+
+
+def records(home):
+    out = []
+    for folder in sorted(glob.glob(os.path.join(home, "state", "audit", "0*"))):
+        with open(os.path.join(folder, "log"), "rb") as f:
+            data = f.read()
+        while data:
+            n, kind = int.from_bytes(data[:4], "little"), data[8]
+            if kind != 64:
+                out.append(json.loads(data[9:9 + n]))
+            data = data[9 + n:]
+    return out
+
+
+def verify(path, *root):
+    """Whether ours and the independent one accept it; they must agree. The number of the record that ours names."""
+    ours = subprocess.run([NEBULUS, "audit", "verify", path, *root], capture_output=True, text=True, check=False)
+    other = subprocess.run([sys.executable, "-B", VERIFIER, path, *root], capture_output=True, text=True, check=False)
+    check(ours.returncode in (0, 1, 4, 5) and other.returncode in (0, 1), f"{ours} {other}")
+    check((ours.returncode == 0) == (other.returncode == 0), f"{path}: they do not agree: {ours} {other}")
+    named = re.search(r"at record (\d+)", ours.stderr)
+    return ours.returncode == 0, int(named[1]) if named else None
+
+
+def lone(home, **settings):
+    return Daemon(NEBULUS, home, RECALL, **{"ctx": 2048, "kv_cells": 4096, "parallel": 4, "threads": 1, **settings})
+
+
+def ask(daemon, **members):
+    return daemon.post("/v1/completions", {"prompt": "once upon a time", "max_tokens": 4, "temperature": 0, **members})
+
+
+def test_one_node():
+    home = tempfile.mkdtemp(prefix="audit-", dir=os.getcwd())
+    try:
+        daemon = lone(home)
+        answer = ask(daemon)
+        check(answer.status == 200, answer.json)
+        path = answer.headers["x-nebulus-receipt"]
+        wait_until("the receipt is there", lambda: daemon.get(path).status == 200)
+        receipt = os.path.join(home, "receipt.json")
+        with open(receipt, "w", encoding="utf-8") as f:
+            json.dump(daemon.get(path).json, f)
+        check(verify(receipt)[0], "the receipt does not hold")
+        said = json.loads(daemon.get(path).json["record"])
+        check(said["agent"] == "owner" and said["rules"] == ["builtin-owner"] and said["finish"] in ("stop", "length"), said)
+        check(said["tokens"]["out"] == answer.json["usage"]["completion_tokens"], said)
+        check(daemon.get("/nebulus/v1/receipts/cmpl-none").status == 404, "a receipt of nothing")
+        env = {**os.environ, "NEBULUS_HOME": home}
+        for words in (["show", answer.json["id"]], ["tail", "--agent", "owner"], ["report", "--format", "csv"], ["verify"],
+                      ["receipt", answer.json["id"]]):
+            done = subprocess.run([NEBULUS, "audit", *words], env=env, capture_output=True, text=True, check=False)
+            check(done.returncode == 0 and done.stdout, f"{words}: {done}")
+        end_process(daemon.process)
+        check(verify(log_of(home)) == (True, None), "the log does not hold")
+        with open(os.path.join(log_of(home), "log"), "rb") as f:
+            check(b"once upon" not in f.read(), "the log holds a prompt")
+        forge_receipt(receipt)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def forge_receipt(path):
+    with open(path, encoding="utf-8") as f:
+        whole = json.load(f)
+    for member, change in (("record", lambda v: v.replace('"agent":"owner"', '"agent":"other"')),
+                           ("index", lambda v: v + 1), ("type", lambda v: "deny"), ("proof", lambda v: v[:-1]),
+                           ("checkpoint", lambda v: v.replace("\n", "\n1", 1))):
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump({**whole, member: change(whole[member])}, f)
+        check(not verify(path)[0], f"a receipt with another {member} holds")
+
+
+def test_damage():
+    """G7, G13: bytes that are flipped, cut, swapped; files that are gone or of another log."""
+    home = tempfile.mkdtemp(prefix="audit-", dir=os.getcwd())
+    try:
+        daemon = lone(home)
+        for _ in range(4):
+            ask(daemon)
+        end_process(daemon.process)
+        folder, copy = log_of(home), os.path.join(home, "copy")
+        with open(os.path.join(folder, "log"), "rb") as f:
+            whole = f.read()
+        starts, at, index = [], 0, 0
+        while at < len(whole):
+            n = int.from_bytes(whole[at:at + 4], "little")
+            starts.append((at, at + 9 + n, index))
+            index += whole[at + 8] != 64
+            at += 9 + n
+
+        def changed(data, name="log"):
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(folder, copy)
+            with open(os.path.join(copy, name), "wb") as f:
+                f.write(data)
+            return verify(copy)
+
+        dice = random.Random(5)
+        for _ in range(16):
+            at = dice.randrange(len(whole))
+            good, named = changed(whole[:at] + bytes([whole[at] ^ 1 << dice.randrange(8)]) + whole[at + 1:])
+            frame = next(one for one in starts if one[0] <= at < one[1])
+            check(not good and named == frame[2], f"byte {at} is flipped: record {named}, not {frame[2]}")
+        for begin, end, index in starts:
+            if whole[begin + 8] != 64 or end == len(whole):
+                check(not changed(whole[:begin] + whole[end:])[0], f"record {index} is gone")
+            check(not changed(whole[:begin + 5])[0], f"it ends within record {index}")
+        (a, b, _), (c, d, _) = starts[2], starts[4]
+        check(not changed(whole[:a] + whole[c:d] + whole[b:c] + whole[a:b] + whole[d:])[0], "two frames are swapped")
+        with open(os.path.join(folder, "tree"), "rb") as f:
+            tree = f.read()
+        check(not changed(tree[:40] + b"x" + tree[41:], "tree")[0], "the tree is another one")
+        check(changed(tree[:-40], "tree")[0], "the tree may be short")
+        with open(os.path.join(folder, "checkpoint"), "rb") as f:
+            note = f.read()
+        check(not changed(note[:-3] + b"A" + note[-2:], "checkpoint")[0], "the checkpoint is forged")
+        shutil.rmtree(copy)
+        os.rename(folder, folder + "-away")
+        os.mkdir(folder)
+        check(not verify(folder)[0], "an empty folder is a log")
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_damaged_log_stops_the_node():
+    home = tempfile.mkdtemp(prefix="audit-", dir=os.getcwd())
+    try:
+        daemon = lone(home)
+        ask(daemon)
+        end_process(daemon.process)
+        path = os.path.join(log_of(home), "log")
+        with open(path, "r+b") as f:
+            f.seek(30)
+            f.write(b"\xff")
+        daemon = lone(home)
+        answer = ask(daemon)
+        check(answer.status == 503 and answer.error["code"] == "audit_unavailable", answer.json)
+        check(path in answer.error["message"] and "record 0" in answer.error["message"], answer.json)
+        end_process(daemon.process)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_killed_anywhere():
+    """G2: as many intents as outcomes, each with one."""
+    home = tempfile.mkdtemp(prefix="audit-", dir=os.getcwd())
+    dice = random.Random(3)
+    try:
+        for _ in range(3):
+            daemon = lone(home)
+            clients = [subprocess.Popen(["curl", "-s", "-m", "20", "-o", os.devnull, "-H", "content-type: application/json", "-d",
+                                         '{"prompt":"a b c","max_tokens":200,"ignore_eos":true}',
+                                         f"http://127.0.0.1:{daemon.port}/v1/completions"]) for _ in range(4)]
+            time.sleep(dice.uniform(0.02, 0.4))
+            end_process(daemon.process, signal.SIGKILL)
+            for one in clients:
+                one.wait()
+        end_process(lone(home).process)
+        all_of = records(home)
+        intents = [r["seq"] for r in all_of if r["type"] == "intent"]
+        answered = sorted(r["intent"] for r in all_of if r["type"] == "outcome")
+        check(intents == answered, f"{intents} {answered}")
+        check(any(r["type"] == "recover" for r in all_of), "no crash was noticed")
+        check(any(r.get("finish") == "abort" and r["error"]["code"] == "recover" for r in all_of), "nothing was aborted")
+        check(verify(log_of(home))[0], "the log does not hold")
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_full_disk():
+    """503 audit_unavailable within 2 s, with the path; and nothing is computed."""
+    if os.geteuid():
+        print("       skipped: needs root", flush=True)
+        return
+    home = tempfile.mkdtemp(prefix="audit-", dir=os.getcwd())
+    try:
+        os.makedirs(os.path.join(home, "state", "audit"))
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", os.path.join(home, "state", "audit")],
+                       check=True)
+        daemon = lone(home)
+        check(ask(daemon).status == 200, "it does not work on a disk with room")
+        with open(os.path.join(home, "state", "audit", "ballast"), "wb", buffering=0) as f:
+            try:
+                while True:
+                    f.write(b"x" * 4096)
+            except OSError:
+                pass
+        answer = None
+        for _ in range(20):  # what is left of the log's last page
+            before = time.monotonic()
+            answer = ask(daemon)
+            if answer.status != 200:
+                break
+        took = time.monotonic() - before
+        check(answer.status == 503 and answer.error["code"] == "audit_unavailable", answer.json)
+        check(log_of(home) in answer.error["message"] and took < 2, f"{took:.1f} s: {answer.json}")
+        check(ask(daemon).status == 503, "it is retried")
+        end_process(daemon.process)
+    finally:
+        subprocess.run(["umount", "-l", os.path.join(home, "state", "audit")], check=False, capture_output=True)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_two_nodes():
+    """Each node logs its own half, and the cluster's root vouches for both."""
+    with two_nodes(RECALL) as (a, b):
+        text = passage()
+        stream = a.ask(quotation(text, 600), "prime", "edge", max_tokens=24).read()
+        check(stream.done, stream.error)
+        here = [r for r in records(a.home) if r.get("req_id") == a.trace()["id"]]
+        wait_until("the other half has ended", lambda: any(
+            r["type"] == "outcome" and r["req_id"] == here[0]["req_id"] for r in records(b.home) if "req_id" in r))
+        there = [r for r in records(b.home) if r.get("req_id") == here[0]["req_id"]]
+        check([r["part"] for r in here if r["type"] == "intent"] == ["gateway"], here)
+        check([r["part"] for r in there if r["type"] == "intent"] == ["place"], there)
+        sent = sum(r["bytes"] for r in here if r["type"] == "kv_sent")
+        came = sum(r["bytes"] for r in there if r["type"] == "kv_recv")
+        check(sent and sent == came, f"{sent} bytes of rows were sent, {came} came")
+        check(there[0]["agent"] == "owner", there)
+        root = json.loads(a.get("/nebulus/v1/cluster/roster").json["roster"]["body"])["root"] if "roster" in a.get(
+            "/nebulus/v1/cluster/roster").json else json.loads(a.get("/nebulus/v1/cluster/roster").json["body"])["root"]
+        for node in (a, b):
+            end_process(node.process)
+            check(verify(log_of(node.home), "--root", root)[0], f"{node.name}'s log does not hold under the root")
+            check(not verify(log_of(node.home), "--root", "00" * 32)[0], "any root will do")
+
+
+if __name__ == "__main__":
+    run_tests([test_one_node, test_damage, test_damaged_log_stops_the_node, test_killed_anywhere, test_full_disk, test_two_nodes],
+              sys.argv[3:])
