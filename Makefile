@@ -7,7 +7,7 @@ DOC     ?=
 MODEL   ?=
 PREFIX  ?= /usr/local
 .DEFAULT_GOAL := build
-.PHONY: help build demo check check-asan check-tsan check-devices sim fuzz oracle soak bench-serve bench-handoff bench-link bench-plan bench-predict bench-policy bench-emulate install clean configure
+.PHONY: help build demo check check-asan check-tsan check-devices sim fuzz oracle soak bench-serve bench-handoff bench-link bench-plan bench-predict bench-policy bench-audit bench-emulate install clean configure
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ bench-plan: build ## how long a decision of the planner takes
 bench-policy: build ## how long a policy of 1,000 rules takes over a plan of 20 nodes
 	@cmake --build $(BUILD) --target bench_policy
 	@$(BUILD)/tools/bench/bench_policy $(ARGS)
+
+bench-audit: build ## how fast the audit log is: durable and verified records, and what it adds to a request
+	@cmake --build $(BUILD) --target bench_audit
+	@$(BUILD)/tools/bench/bench_audit $(ARGS)
 
 bench-predict: build ## how far predictions of real jobs are off (minutes)
 	@cmake --build $(BUILD)

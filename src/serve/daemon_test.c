@@ -2,6 +2,7 @@
 #include "serve/daemon.h"
 
 #include <arpa/inet.h>
+#include <ftw.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -28,9 +29,12 @@ static pid_t start_daemon(const char *dir, uint16_t *port) {
         settings_defaults(&s);
         snprintf(s.api, sizeof s.api, "127.0.0.1:0");
         snprintf(p.data, sizeof p.data, "%s", dir);
+        snprintf(p.state, sizeof p.state, "%s", dir);
         close(ready[0]);
         alarm(60); // a daemon that does not end fails the test
-        _exit(daemon_run(&s, &p, &(struct daemon_options){.ready_fd = ready[1], .quiet = true}, &e) ? 9 : 0);
+        if (!daemon_run(&s, &p, &(struct daemon_options){.ready_fd = ready[1], .quiet = true}, &e)) _exit(0);
+        fprintf(stderr, "%s\n", e.msg);
+        _exit(9);
     }
     assert_true(pid > 0);
     close(ready[1]);
@@ -55,6 +59,11 @@ static bool ask(uint16_t port, const char *path) {
     return got > 0;
 }
 
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw) {
+    (void)st, (void)kind, (void)ftw;
+    return remove(path);
+}
+
 static void test_questions_while_it_stops(void **state) {
     (void)state;
     static const char *const paths[] = {"/metrics", "/nebulus/v1/status", "/v1/models"};
@@ -70,7 +79,7 @@ static void test_questions_while_it_stops(void **state) {
         for (size_t i = 0; i < 3; i++) open = ask(port, paths[i]) && open;
     assert_int_equal(waitpid(pid, &status, 0), pid);
     if (!WIFEXITED(status) || WEXITSTATUS(status)) fail_msg("the daemon ended with status 0x%x", (unsigned)status);
-    rmdir(dir);
+    assert_int_equal(nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
 }
 
 static void test_daemon_address(void **state) {

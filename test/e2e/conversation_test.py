@@ -106,7 +106,7 @@ def test_kept_gives_way():
             for answer in in_parallel(calls):
                 check(answer.status == 200, f"{answer.body[:300]}")
         for node in (a, b):
-            wait_until("nothing is in use", lambda node=node: node.model()["stats"]["cells_used"] == 0)
+            wait_until("nothing is in use", lambda node=node: node.stat("cells_used") == 0)
             stats = node.model()["stats"]
             check(0 < stats["cells_kept"] <= stats["cells_total"], f"{stats}")
 

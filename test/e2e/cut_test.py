@@ -34,7 +34,7 @@ def begun(gateway, prime, edge, moment):
     """A job that is at that moment: prime reads; it has stopped and its rows are on their way; edge speaks."""
     handover, node, figure = {"prefill": ("zero-stall", prime, "prefill_tokens"), "hand-over": ("after", None, None),
                               "decode": ("wait", edge, "decode_tokens")}[moment]
-    count = lambda: node.model()["stats"][figure] if node else 0
+    count = lambda: node.stat(figure) if node else 0
     before = count()
     stream = gateway.ask(PROMPT, "prime", "edge", handover, "f16", max_tokens=TOKENS, model="recall")
     if node:
@@ -75,7 +75,7 @@ def test_two_nodes():
             else:
                 check(rows(trace) < len(PROMPT), f"{moment}: all rows were there: {json.dumps(trace)}")
             mend(a, b, lambda: net.cut("edge", off=False))
-        wait_until("nothing is left open", lambda: all(node.model()["stats"]["cells_used"] == 0 for node in (a, b)))
+        wait_until("nothing is left open", lambda: all(node.stat("cells_used") == 0 for node in (a, b)))
 
 
 def test_a_third_node_is_the_gateway():
@@ -89,7 +89,7 @@ def test_a_third_node_is_the_gateway():
                 check(heard, f"it did not hear that rows are missing: {json.dumps(trace)}")
             check(c.sees("prime") and c.sees("edge"), f"{moment}: the gateway lost one, too")
             mend(a, b, lambda: net.part("prime", "edge", off=False))
-        wait_until("nothing is left open", lambda: all(node.model()["stats"]["cells_used"] == 0 for node in (a, b)))
+        wait_until("nothing is left open", lambda: all(node.stat("cells_used") == 0 for node in (a, b)))
 
 
 def break_data(net, a, b, text):
@@ -97,7 +97,7 @@ def break_data(net, a, b, text):
     prompt, answer = quotation(text, AT), text[AT:AT + TOKENS]
     asked = Asked(a, [({"prompt": prompt, "max_tokens": TOKENS}, answer)], prefill="prime", decode="edge", handover="wait",
                   wire="f16")
-    wait_until("some rows have come", lambda: b.model()["stats"]["cells_used"] >= 64 or asked.answered())
+    wait_until("some rows have come", lambda: b.stat("cells_used") >= 64 or asked.answered())
     wait_until("rows wait in a connection", lambda: net.reset("prime", net.address("edge")) or asked.answered())
     stream = asked.wait()[0].read()
     check(stream.error is None and stream.text == answer, f"{stream.error} {stream.text!r}")

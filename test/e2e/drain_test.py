@@ -37,7 +37,7 @@ def test_drain_back_and_forth():
             spoke = [one["place"] for one in a.trace()["events"] if one["event"] == "token"]
             check(len(spoke) >= 4 and set(spoke) == {0, 1}, f"{where}: {json.dumps(a.trace())}")
         for node in (a, b):
-            wait_until("nothing is left open", lambda node=node: node.model()["stats"]["cells_used"] == 0)
+            wait_until("nothing is left open", lambda node=node: node.stat("cells_used") == 0)
 
 
 def test_drain_command():
@@ -84,7 +84,7 @@ def test_drain_to_a_node_that_dies():
             kill(b)
             stream.read()
             check(stream.error is None and stream.text == alone, f"{moment}: {stream.error} {stream.text!r} is not {alone!r}")
-            wait_until("nothing is left open", lambda a=a: a.model()["stats"]["cells_used"] == 0)
+            wait_until("nothing is left open", lambda a=a: a.stat("cells_used") == 0)
 
 
 if __name__ == "__main__":

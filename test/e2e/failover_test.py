@@ -55,7 +55,7 @@ def both_die(sampling, decode_first):
             some(stream)
         check_whole(stream, alone)
         check_nodes(c, "prime", "edge", "third")
-        wait_until("nothing is left open", lambda: c.model()["stats"]["cells_used"] == 0)
+        wait_until("nothing is left open", lambda: c.stat("cells_used") == 0)
 
 
 def still_at(gateway, node):
@@ -88,7 +88,7 @@ def test_gateway_without_the_model():
         for node in (b, c):
             wait_until("what it has is known", lambda node=node: node.name in holders(a))
         stream = a.ask(PROMPT, model="recall", **LONG).first_text()
-        first, second = wait_until("it runs", lambda: [(x, y) for x, y in ((b, c), (c, b)) if x.model()["stats"]["running"]])[0]
+        first, second = wait_until("it runs", lambda: [(x, y) for x, y in ((b, c), (c, b)) if x.stat("running")])[0]
         kill(first)
         some(stream)
         kill_worker(second)
@@ -110,7 +110,7 @@ def test_another_model_of_that_name():
             kill(b)
             check_whole(stream, ALONE)
             check_nodes(a, "edge", "third")
-            check(a.model()["stats"]["requests"] == 0, "the wrong model was asked")
+            check(a.stat("requests") == 0, "the wrong model was asked")
 
 
 def test_named_nodes_that_are_away():

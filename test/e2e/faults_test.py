@@ -336,7 +336,7 @@ def test_clients_that_do_not_read():
                 s.sendall(request)
             wait_until("they are computed", lambda: d.model()["requests"] == 3)
             check_works(d)
-            wait_until("their answers are complete", lambda: d.model()["stats"]["running"] == 0)
+            wait_until("their answers are complete", lambda: d.stat("running") == 0)
             more = d.status()["rss_bytes"] - before
             check(more < 20 << 20, f"the daemon holds {more} bytes more")
         d.wait_idle()

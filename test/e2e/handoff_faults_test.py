@@ -48,17 +48,18 @@ def test_prefill_node_frozen():
 
 
 def test_half_of_a_prompt():
-    """The decode node goes on from the rows that have come: it reads only the others."""
-    with two_nodes(RECALL) as (a, b):
+    """The decode node goes on from the rows that have come: it reads only the others, also where its place is opened anew
+    before the other node is known to be gone."""
+    with two_nodes(RECALL, keep=12) as (a, b):
         text, at, tokens = passage(1400), 740, 60
         job = {"prompt": quotation(text, at), "max_tokens": tokens}, text[at:at + tokens]
         asked = Asked(b, [job], prefill="prime", decode="edge")
-        wait_until("a part is read", lambda: a.model()["stats"]["prefill_tokens"] >= 300 or asked.answered())
+        wait_until("a part is read", lambda: a.stat("prefill_tokens") >= 300 or asked.answered())
         kill(a)
         stream = asked.wait()[0].read()
         check(stream.error is None and stream.text == job[1], f"{stream.error} {stream.text!r}")
         b.wait_idle()
-        had, read, trace = [0], b.model()["stats"]["prefill_tokens"], b.trace()
+        had, read, trace = [0], b.stat("prefill_tokens"), b.trace()
         had += [one["value"] for one in events(trace, "installed", 1)]
         check(256 <= had[-1] < trace["prompt_tokens"], f"{had[-1]} rows had come: {json.dumps(trace)}")
         check(read == trace["prompt_tokens"] - had[-1], f"{read} tokens were read, {had[-1]} rows had come: {json.dumps(trace)}")
@@ -73,14 +74,14 @@ def test_client_leaves():
             stream.close()
             for node in (a, b):
                 node.wait_idle()
-                wait_until("nothing is left open", lambda node=node: node.model()["stats"]["cells_used"] == 0)
+                wait_until("nothing is left open", lambda node=node: node.stat("cells_used") == 0)
 
 
 def test_gateway_killed():
     with two_nodes() as (a, b):
         stream = a.ask(prompt_of(300), "prime", "edge", **LONG).first_text()
         end_process(a.process, signal.SIGKILL)
-        wait_until("nothing is left open", lambda: b.model()["stats"]["cells_used"] == 0)
+        wait_until("nothing is left open", lambda: b.stat("cells_used") == 0)
         stream.close()
 
 

@@ -79,7 +79,7 @@ def test_many_jobs_both_ways():
         for i, answer in enumerate(in_parallel(calls)):
             check(answer.error is None and answer.text == wanted[i], f"{i}: {answer.error} {answer.text!r} is not {wanted[i]!r}")
         for node in (a, b):
-            wait_until("nothing is left open", lambda node=node: node.model()["stats"]["cells_used"] == 0)
+            wait_until("nothing is left open", lambda node=node: node.stat("cells_used") == 0)
 
 
 def test_chat_and_usage():

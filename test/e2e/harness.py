@@ -217,6 +217,10 @@ class Daemon(Server):
         models = self.status()["models"]
         return models[0] if models else None
 
+    def stat(self, name):
+        """A figure of its model's worker; 0 of one that has just started."""
+        return (self.model()["stats"] or {}).get(name, 0)
+
     def wait_ready(self):
         def ready():
             model = self.model()

@@ -191,7 +191,7 @@ alone_before = {}
 def quiet(*nodes):
     """Nothing is left of earlier jobs. Where other sequences have cells, sums are rounded in another order."""
     for node in nodes:
-        wait_until("nothing is left open", lambda node=node: node.model()["stats"]["cells_used"] == 0)
+        wait_until("nothing is left open", lambda node=node: node.stat("cells_used") == 0)
 
 
 def alone(node, prompt, **members):
@@ -245,7 +245,7 @@ class Asked:
 def disturb(a, b, gateway, harm, moment, jobs, limit=AT_ONCE):
     """Answers over two nodes at once, harmed at some moment; they must be the undisturbed ones."""
     handover = "after" if moment == "hand-over" else None  # the prefill node is silent until the other one speaks
-    read = lambda: a.model()["stats"]["prefill_tokens"]
+    read = lambda: a.stat("prefill_tokens")
     before = read()
     asked = Asked(gateway, jobs, prefill="prime", decode="edge", handover=handover)
     if moment == "prefill":

@@ -1,0 +1,74 @@
+// audit: what is read from files and strangers - frames, records, notes, keys, checkpoints, receipts. The first byte
+// says which; what is accepted is written again as it was.
+#include "audit/entry.h"
+#include "audit/note.h"
+#include "audit/verify.h"
+#include "base/json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+// The fuzzer cannot know the CRC: 'f' mends it.
+static void frames(uint8_t *p, size_t n, bool mend) {
+    struct entry f;
+    struct record_begin begin;
+    size_t used = 0;
+    if (mend && n >= ENTRY_HEAD && n - ENTRY_HEAD <= ENTRY_MAX)
+        entry_head(p[ENTRY_HEAD - 1], p + ENTRY_HEAD, n - ENTRY_HEAD, p);
+    while (n && entry_read(p, n, &f, &used) == 1) {
+        if (used > n || f.n > ENTRY_MAX || f.data + f.n > (const char *)p + n) abort();
+        if (f.type < ENTRY_RECORDS && f.n && record_begin_read(&f, &begin)) {
+            char text[RECORD_BEGIN];
+            size_t len;
+            record_begin_write(&begin, text, &len);
+            if (len > f.n || memcmp(text, f.data, len) != 0) abort();
+        }
+        p += used;
+        n -= used;
+    }
+}
+
+static void note(const char *text, size_t n) {
+    struct note_key key;
+    struct checkpoint c;
+    struct err e = {.code = ERR_NONE};
+    char again[NOTE_VKEY];
+    size_t signed_len;
+    if (!note_vkey_read(text, n, &key, &e)) {
+        note_vkey(&key, again);
+        if (strlen(again) != n || memcmp(again, text, n) != 0) abort();
+    }
+    static const char vkey[] = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+    if (note_vkey_read(vkey, sizeof vkey - 1, &key, &e)) abort();
+    if (!note_verify(text, n, &key, &signed_len, &e) && (signed_len >= n || text[signed_len - 1] != '\n')) abort();
+    if (!checkpoint_read(text, n, &c, &e) && !note_is_name(c.origin)) abort();
+}
+
+static void receipt(const char *text, size_t n) {
+    struct verified v;
+    struct err e = {.code = ERR_NONE};
+    json_t *record = NULL, *o = json_parse(text, n, &e);
+    static const uint8_t root[KEY_PUBLIC] = {1};
+    if (o && receipt_verify(o, root, &v, &record, &e) && !e.msg[0]) abort();
+    json_decref(record);
+    json_decref(o);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    uint8_t *copy = malloc(size + 1); // of the exact size, so that a byte too far is noticed
+    if (!copy || !size) {
+        free(copy);
+        return 0;
+    }
+    memcpy(copy, data + 1, size - 1);
+    if (data[0] == 'F' || data[0] == 'f')
+        frames(copy, size - 1, data[0] == 'f');
+    else if (data[0] == 'N')
+        note((const char *)copy, size - 1);
+    else
+        receipt((const char *)copy, size - 1);
+    free(copy);
+    return 0;
+}
