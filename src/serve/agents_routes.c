@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "serve/evidence.h"
 #include "trust/agents.h"
 
 #include <openssl/crypto.h>
@@ -102,6 +103,11 @@ static int read_wish(const struct serve *s, const json_t *o, struct agent *w, st
     return parent && !w->parent ? not_found(e, parent) : 0;
 }
 
+static void note(const struct call *c, const char *change, const struct agent *g) {
+    log_info("agent %s was %s", g->id, change);
+    evidence_of_agent(c->s, change, g);
+}
+
 void agents_make(const struct call *c) {
     struct err why = {.code = ERR_NONE};
     struct agent wish;
@@ -110,7 +116,7 @@ void agents_make(const struct call *c) {
     json_t *body = call_body(c, &why);
     if (body && !read_wish(c->s, body, &wish, &why)) g = agents_create(c->s->agents, &wish, now_s(), secret, &why);
     json_decref(body);
-    if (g) log_info("agent %s was made", g->id);
+    if (g) note(c, "made", g);
     answer(c, g, secret, &why);
 }
 
@@ -120,14 +126,14 @@ static const struct agent *rotate(const struct call *c, const char *name, char s
     int rc = body ? json_get_bool(body, "keep", &keep, e) : -1;
     json_decref(body);
     const struct agent *g = rc ? NULL : agents_rotate(c->s->agents, name, keep, now_s(), secret, e);
-    if (g) log_info("agent %s has a new key", g->id);
+    if (g) note(c, "rotated", g);
     return g;
 }
 
 static const struct agent *revoke(const struct call *c, const char *name, struct err *e) {
     if (agents_revoke(c->s->agents, name, now_s(), e)) return NULL;
     const struct agent *g = agents_find(c->s->agents, name);
-    log_info("agent %s was revoked", g->id);
+    note(c, "revoked", g);
     return g;
 }
 

@@ -1,8 +1,8 @@
 // The address it may serve at; and the whole daemon in a process of its own, without a model: how it ends.
 #include "serve/daemon.h"
+#include "serve/folder_fixture.h"
 
 #include <arpa/inet.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -59,11 +59,6 @@ static bool ask(uint16_t port, const char *path) {
     return got > 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw) {
-    (void)st, (void)kind, (void)ftw;
-    return remove(path);
-}
-
 static void test_questions_while_it_stops(void **state) {
     (void)state;
     static const char *const paths[] = {"/metrics", "/nebulus/v1/status", "/v1/models"};
@@ -79,7 +74,7 @@ static void test_questions_while_it_stops(void **state) {
         for (size_t i = 0; i < 3; i++) open = ask(port, paths[i]) && open;
     assert_int_equal(waitpid(pid, &status, 0), pid);
     if (!WIFEXITED(status) || WEXITSTATUS(status)) fail_msg("the daemon ended with status 0x%x", (unsigned)status);
-    assert_int_equal(nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+    assert_int_equal(folder_remove(dir), 0);
 }
 
 static void test_daemon_address(void **state) {

@@ -118,22 +118,27 @@ static void switch_cluster(struct evidence *v) {
     open_current(v);
 }
 
+// A record of no request's.
+static void say(struct evidence *v, enum entry_type type, json_t *o) {
+    struct err why;
+    if (append(v, v->ledger, type, RECORD_ALONE, o, NULL, NULL, NULL, &why))
+        log_warn("%s is not recorded: %s", entry_type_name(type), why.msg);
+}
+
 static void record_roster(struct evidence *v, const struct roster *r) {
     char hex[2 * DIGEST_BYTES + 1];
-    struct err why;
     if (!memcmp(v->roster, r->digest, DIGEST_BYTES)) return;
     memcpy(v->roster, r->digest, DIGEST_BYTES);
     hex_encode(r->digest, DIGEST_BYTES, hex);
-    json_t *o = json_pack("{s:s,s:I,s:s,s:I}", "cluster", r->cluster, "epoch", (json_int_t)r->epoch, "roster_digest",
-                          hex, "nodes", (json_int_t)r->n_nodes);
-    if (append(v, v->ledger, ENTRY_ROSTER, RECORD_ALONE, o, NULL, NULL, NULL, &why)) log_warn("%s", why.msg);
+    say(v, ENTRY_ROSTER,
+        json_pack("{s:s,s:I,s:s,s:I}", "cluster", r->cluster, "epoch", (json_int_t)r->epoch, "roster_digest", hex,
+                  "nodes", (json_int_t)r->n_nodes));
     ledger_keep_roster(v->ledger, r);
 }
 
 void evidence_changed(const struct serve *s) {
     struct evidence *v = s->evidence;
     char hex[2 * DIGEST_BYTES + 1];
-    struct err why;
     if (!v) return; // still starting
     switch_cluster(v);
     if (!v->ledger) return;
@@ -142,8 +147,16 @@ void evidence_changed(const struct serve *s) {
     if (!memcmp(v->policy, digest, DIGEST_BYTES)) return;
     memcpy(v->policy, digest, DIGEST_BYTES);
     hex_encode(digest, DIGEST_BYTES, hex);
-    json_t *o = json_pack("{s:s,s:b}", "policy_digest", hex, "builtin", authority_is_builtin(s));
-    if (append(v, v->ledger, ENTRY_POLICY, RECORD_ALONE, o, NULL, NULL, NULL, &why)) log_warn("%s", why.msg);
+    say(v, ENTRY_POLICY, json_pack("{s:s,s:b}", "policy_digest", hex, "builtin", authority_is_builtin(s)));
+}
+
+void evidence_of_agent(const struct serve *s, const char *change, const struct agent *g) {
+    const struct agent_key *key = g->n_keys ? &g->keys[g->n_keys - 1] : NULL;
+    if (!s->evidence->ledger) return;
+    say(s->evidence, ENTRY_AGENT,
+        json_pack("{s:s,s:s,s:s,s:s*,s:o,s:o,s:s*}", "change", change, "agent", g->name, "agent_id", g->id, "parent",
+                  g->parent ? g->parent->name : NULL, "groups", agent_names_json(g->groups, g->n_groups), "labels",
+                  agent_names_json(g->labels, g->n_labels), "key_id", key ? key->id : NULL));
 }
 
 // ---------------------------------------------------------------- intents
@@ -185,9 +198,20 @@ static void on_impatience(evutil_socket_t fd, short what, void *arg) {
     if (begun) begun(r->arg, &why);
 }
 
+static int add_caller(json_t *o, const struct caller *who) {
+    if (!o || !who) return 0;
+    return json_object_set_new(o, "labels", agent_names_json(who->labels, who->n_labels)) ||
+                   (who->agent && json_object_set_new(o, "agent_id", json_string(who->agent->id))) ||
+                   (who->key && json_object_set_new(o, "key_id", json_string(who->key->id)))
+               ? -1
+               : 0;
+}
+
 static json_t *intent_json(struct evidence *v, const struct evidence_intent *i) {
-    return json_pack("{s:s,s:s,s:s,s:s,s:s*,s:o}", "req_id", i->req_id, "part", i->part, "agent", i->agent, "model",
-                     i->model, "gateway", i->gateway, "prompt_mac", mac_of(v, i));
+    json_t *o = json_pack("{s:s,s:s,s:s,s:s,s:s*,s:o}", "req_id", i->req_id, "part", i->part, "agent", i->agent,
+                          "model", i->model, "gateway", i->gateway, "prompt_mac", mac_of(v, i));
+    if (add_caller(o, i->who)) log_warn("out of memory for a record");
+    return o;
 }
 
 struct record *evidence_begin(struct serve *s, const struct evidence_intent *i, evidence_begun *begun, void *arg,
@@ -330,7 +354,7 @@ static json_t *receipt_of(const struct kept *k, const struct roster *roster, str
 }
 
 static bool may_see(const struct caller *who, const struct kept *k) {
-    return caller_is_owner(who) || !strcmp(caller_id(who), k->agent);
+    return caller_is_owner(who) || !strcmp(caller_name(who), k->agent);
 }
 
 void evidence_receipt(const struct call *c) {

@@ -9,6 +9,7 @@
 #include "base/id.h"
 #include "base/paths.h"
 #include "serve/call.h"
+#include "trust/agents.h"
 #include "trust/policy.h"
 
 enum { EVIDENCE_WAIT_MS = 1500, EVIDENCE_RECEIPTS = 256 };
@@ -19,16 +20,19 @@ struct record; // an intent and what belongs to it; counted references
 // Opens the log of this node, or begins one. A log that cannot be opened is no failure: everything is refused then,
 // with its reason.
 struct evidence *evidence_new(struct serve *s, const struct paths *p, struct err *e) MUST_USE;
-void evidence_free(struct evidence *v);                      // makes durable what waits; NULL is fine
-void evidence_changed(const struct serve *s);                // roster or policy may be others now: that is recorded
+void evidence_free(struct evidence *v);       // makes durable what waits; NULL is fine
+void evidence_changed(const struct serve *s); // roster or policy may be others now: that is recorded
+void evidence_of_agent(const struct serve *s, const char *change,
+                       const struct agent *g);               // "made", "rotated", "revoked"
 bool evidence_trouble(const struct serve *s, struct err *e); // why nothing can be recorded
 
 struct evidence_intent {
-    const char *req_id, *agent;
-    const char *part;    // "gateway" or "place"
-    const char *gateway; // of a place: who has ordered it
-    const char *model;   // as asked for
-    const void *body;    // of the request, for its MAC; NULL: none
+    const char *req_id, *agent; // agent: its name
+    const struct caller *who;   // of a gateway's: NULL elsewhere
+    const char *part;           // "gateway" or "place"
+    const char *gateway;        // of a place: who has ordered it
+    const char *model;          // as asked for
+    const void *body;           // of the request, for its MAC; NULL: none
     size_t body_len;
 };
 // Called once, unless the record ends before. Not from inside evidence_begin.

@@ -414,7 +414,8 @@ static void on_recorded(void *arg, const struct err *why) {
 
 static int job_record(struct job *j, const char *body, size_t len, struct err *e) {
     struct evidence_intent i = {.req_id = j->id,
-                                .agent = caller_id(&j->who),
+                                .agent = caller_name(&j->who),
+                                .who = &j->who,
                                 .part = "gateway",
                                 .model = j->request.model,
                                 .body = body,

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { JOIN_LOOK_MS = 500 };
 
@@ -273,13 +274,21 @@ static int read_body(struct joining *j, const json_t *body, struct err *e) {
     return 0;
 }
 
+// Before the token is used up: can a membership be kept at all?
+static int check_room(const struct cluster *c, struct err *e) {
+    char path[PATH_SIZE];
+    int rc = path_join(path, c->state_dir, "join.check", e) || file_write(path, "\n", 1, e) ? -1 : 0;
+    if (!rc) unlink(path);
+    return rc;
+}
+
 static int check_can_join(struct cluster *c, struct err *e) {
     if (c->joining) return err_set(e, ERR_BUSY, "this node is joining already");
     if (c->roster)
         return err_set(e, ERR_INVALID, "this node belongs to cluster '%s' already: `nebulus leave` comes first",
                        c->roster->cluster);
     if (membership_kept(c)) return membership_check(c, e);
-    return cluster_prepare(c, e);
+    return cluster_prepare(c, e) || check_room(c, e) ? -1 : 0;
 }
 
 void join_start(const struct call *call) {

@@ -2,6 +2,8 @@
 // "worker". The name of the model's file tells it how to load, the prompt how to answer.
 #include "engine/protocol.h"
 #include "serve/authority.h"
+#include "serve/evidence.h"
+#include "serve/folder_fixture.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
 #include "trust/agents.h"
@@ -131,6 +133,7 @@ static int setup(void **state) {
     memset(&paths, 0, sizeof paths);
     snprintf(paths.state, sizeof paths.state, "%s", w->dir);
     assert_non_null(w->s.authority = authority_new(&paths, &e));
+    assert_non_null(w->s.evidence = evidence_new(&w->s, &paths, &e));
     w->s.models = models_new(w->s.base, &w->s.settings, &w->s.store, &e);
     w->s.http = http_server_new(w->s.base, routes_handle, &w->s, &e);
     assert_int_equal(http_server_listen(w->s.http, "127.0.0.1", 0, &w->s.port, &e), 0);
@@ -142,21 +145,15 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     struct world *w = *state;
-    char path[PATH_SIZE];
     http_server_free(w->s.http);
     models_free(w->s.models);
     agents_free(w->s.agents);
+    evidence_free(w->s.evidence);
     event_free(w->net);
     assert_int_equal(event_base_dispatch(w->s.base), 1); // until the workers are gone
     serve_close(&w->s);
     authority_free(w->s.authority);
-    for (size_t i = 0; i < sizeof stored / sizeof *stored; i++) {
-        snprintf(path, sizeof path, "%s/%s.gguf", w->dir, stored[i]);
-        unlink(path);
-    }
-    snprintf(path, sizeof path, "%s/agents.json", w->dir);
-    unlink(path);
-    rmdir(w->dir);
+    assert_int_equal(folder_remove(w->dir), 0);
     free(w);
     return 0;
 }
@@ -432,7 +429,7 @@ static void test_the_client_leaves(void **state) {
     for (int streamed = 0; streamed < 2; streamed++) {
         client_send(&c, w, "POST", COMPLETIONS, NULL,
                     streamed ? BODY("good", "hold", ",\"stream\":true") : BODY("good", "hold", ""));
-        while (!w->s.metrics.active) pump(&c);
+        while (!w->s.metrics.active || !models_find(w->s.models, "good")) pump(&c);
         if (streamed) client_until(&c, "hel");
         engine_get_status(models_find(w->s.models, "good")->engine, &status);
         assert_int_equal(status.requests, 1);

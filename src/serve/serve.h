@@ -23,7 +23,7 @@ struct serve {
     struct models *models; // lives longer than http: questions are answered to the end
     struct cluster *cluster;
     struct authority *authority;
-    struct agents *agents;       // who has keys
+    struct agents *agents; // who has keys
     struct evidence *evidence;
     struct discovery *discovery; // NULL: it is off
     struct links *links;

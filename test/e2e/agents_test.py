@@ -110,6 +110,32 @@ def test_agents_ask():
         expect(n.ask(None, {"x-nebulus-label": "private"}), 403, "denied")  # the owner, too
 
 
+def test_it_is_recorded():
+    """What agents are made of, asked for and were denied stands in the audit log; a receipt is for its agent and the owner."""
+    with node() as n:
+        ann, bob = n.create("ann", "--label", "internal"), n.create("bob")
+        n.apply(permit("r-ann", agents=["ann"]))
+        receipt = expect(n.ask(ann, {"x-nebulus-label": "team"}), 200).headers["x-nebulus-receipt"]
+        expect(n.ask(bob), 403)
+        n.cli("agent", "revoke", "bob")
+        bearer = lambda key: {"authorization": f"Bearer {key}"}
+        wait_until("there is a receipt", lambda: n.daemon.request("GET", receipt, None, bearer(ann)).status == 200)
+        expect(n.daemon.get(receipt), 200)
+        expect(n.daemon.request("GET", receipt, None, bearer(n.create("carol"))), 404)
+        tail = lambda *words: [json.loads(line) for line in n.cli("audit", "tail", *words).stdout.splitlines()]
+        said = {one["type"]: one for one in tail("--agent", "ann")}
+        ids = json.loads(n.cli("agent", "show", "ann", "--json").stdout)["agent"]
+        check(list(said) == ["agent", "intent", "outcome"], said)
+        check(said["intent"]["labels"] == ["internal", "team"] and said["intent"]["agent_id"] == ids["id"], said)
+        check(said["agent"]["key_id"] == said["intent"]["key_id"] == ids["keys"][0]["id"], said)
+        check(said["outcome"]["rules"] == ["r-ann"] and said["outcome"]["decision"] == "permit", said)
+        denied = tail("--denied")
+        check([one["agent"] for one in denied] == ["bob"] and denied[0]["decision"] == "deny", denied)
+        check([one.get("change") for one in tail("--agent", "bob")][-1] == "revoked", "a revocation is not recorded")
+        rows = json.loads(n.cli("audit", "report", "--json").stdout)["rows"]
+        check({one["agent"]: (one["requests"], one["denied"]) for one in rows} == {"ann": (1, 0), "bob": (1, 1)}, rows)
+
+
 def test_keys_end():
     with node() as n:
         n.apply(permit("all"))
@@ -182,4 +208,5 @@ def test_a_damaged_file_lets_nobody_in():
         n.start()
 
 
-run_tests([test_agents_ask, test_keys_end, test_nobody_sees_keys, test_a_damaged_file_lets_nobody_in], sys.argv[3:])
+run_tests([test_agents_ask, test_it_is_recorded, test_keys_end, test_nobody_sees_keys, test_a_damaged_file_lets_nobody_in],
+          sys.argv[3:])
