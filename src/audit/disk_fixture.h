@@ -87,12 +87,11 @@ static inline int64_t disk_read(void *arg, int file, void *data, size_t n, uint6
 static inline int disk_write(void *arg, int file, const void *data, size_t n, uint64_t offset) {
     struct disk *d = arg;
     struct disk_file *f = &d->files[file];
-    if (offset + n + DISK_SECTOR > DISK_MOST) return -1; // full
     pthread_mutex_lock(&d->lock);
-    bool bad = !disk_does(d);
-    if (bad) n = disk_random(d, n + 1); // the beginning of it may have come to be
-    memcpy(f->data + offset, data, n);
-    if (offset + n > f->n) f->n = offset + n;
+    bool full = offset + n + DISK_SECTOR > DISK_MOST, bad = !disk_does(d) || full;
+    if (bad) n = full ? 0 : disk_random(d, n + 1); // the beginning of it may have come to be
+    if (n) memcpy(f->data + offset, data, n);
+    if (n && offset + n > f->n) f->n = offset + n;
     pthread_mutex_unlock(&d->lock);
     return bad ? -1 : 0;
 }

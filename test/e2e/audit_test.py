@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from harness import Daemon, check, end_process, run_tests, wait_until
 from pair import NEBULUS, RECALL, passage, quotation, two_nodes
@@ -172,13 +173,11 @@ def test_killed_anywhere():
     try:
         for _ in range(3):
             daemon = lone(home)
-            clients = [subprocess.Popen(["curl", "-s", "-m", "20", "-o", os.devnull, "-H", "content-type: application/json", "-d",
-                                         '{"prompt":"a b c","max_tokens":200,"ignore_eos":true}',
-                                         f"http://127.0.0.1:{daemon.port}/v1/completions"]) for _ in range(4)]
-            time.sleep(dice.uniform(0.02, 0.4))
-            end_process(daemon.process, signal.SIGKILL)
-            for one in clients:
-                one.wait()
+            with ThreadPoolExecutor() as clients:
+                for _ in range(4):
+                    clients.submit(ask, daemon, prompt="a b c", max_tokens=200, ignore_eos=True)
+                time.sleep(dice.uniform(0.02, 0.4))
+                end_process(daemon.process, signal.SIGKILL)
         end_process(lone(home).process)
         all_of = records(home)
         intents = [r["seq"] for r in all_of if r["type"] == "intent"]

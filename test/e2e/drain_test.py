@@ -22,8 +22,9 @@ def drain(gateway, node, to=""):
 
 
 def test_drain_back_and_forth():
-    with two_nodes() as (a, b):
-        prompt, long, warm = prompt_of(300), {"max_tokens": 400, "ignore_eos": True}, {"temperature": 0.9, "seed": 3}
+    with two_nodes(RECALL) as (a, b):  # a node reads a few of the rows again, in batches of other shapes: see quotation
+        text, long, warm = passage(1000), {"max_tokens": 400, "ignore_eos": True}, {"temperature": 0.9, "seed": 3}
+        prompt = quotation(text, 300)
         greedy, drawn = (a.ask(prompt, **long, **sampling).read().text for sampling in ({}, warm))
         ways = ((None, None), {}, greedy), (("prime", "edge"), warm, drawn), (("edge", "edge"), {}, greedy)
         for where, sampling, alone in ways:

@@ -200,7 +200,14 @@ def median_interval(values):
 
 
 def can_shape():
-    return not os.geteuid() and shutil.which("tc") and shutil.which("ip")
+    if os.geteuid() or not shutil.which("tc") or not shutil.which("ip"):
+        return False
+    space = f"nbc{os.getpid()}"
+    works = lambda *words: subprocess.run(words, check=False, capture_output=True).returncode == 0
+    try:
+        return works("ip", "netns", "add", space) and works("ip", "-n", space, "link", "set", "lo", "up")
+    finally:
+        works("ip", "netns", "del", space)
 
 
 def machine():
