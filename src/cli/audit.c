@@ -20,7 +20,7 @@ static const struct option options[] = {
      .placeholder = "KEY",
      .help = "verify: the cluster's public root, in hexadecimal"},
     {.name = "agent", .type = OPTION_TEXT, .placeholder = "A", .help = "tail: only what this agent asked for"},
-    {.name = "node", .type = OPTION_TEXT, .placeholder = "ID", .help = "tail: only what concerns this node, by its id"},
+    {.name = "node", .type = OPTION_TEXT, .placeholder = "NODE", .help = "tail: only what concerns this node"},
     {.name = "denied", .type = OPTION_FLAG, .help = "tail: only denials"},
     {.name = "since", .type = OPTION_TEXT, .placeholder = "TIME", .help = "tail, report: 90m, 12h, 7d ago or less"},
     {.name = "last",
@@ -138,8 +138,8 @@ const struct command command_audit = {
     .arguments = "show REQ_ID|tail|report|verify [DIR|FILE]|receipt REQ_ID",
     .summary = "who ran what where, and whether the log of it is whole",
     .details = "Reads the audit logs of this node's home; needs no daemon.\n"
-               "show REQ_ID     what this node did for a request, and by which rules\n"
-               "tail            the latest records, one JSON object per line\n"
+               "show REQ_ID     who asked, by which rules, what ran where; whether the log of it is whole\n"
+               "tail            the latest records (--json: one JSON object per line)\n"
                "report          requests, tokens and denials per agent, model and nodes\n"
                "verify          checks all logs of this home, a log's folder, or a receipt; offline\n"
                "receipt REQ_ID  the outcome of a request with the proof that it is in the log\n",

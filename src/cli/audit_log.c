@@ -2,8 +2,10 @@
 #include "audit/walk.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/paths.h"
 #include "base/text.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -11,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TAIL_USUAL = 20, REPORT_ROWS = 4096, CELL = 128 };
+enum { ROSTER_FILE_BYTES = 2 << 20 };
 
 // ---------------------------------------------------------------- the logs
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
@@ -46,7 +48,7 @@ static int read_log(const char *dir, const char *containing, audit_reader *read,
         const struct entry *f = &w.frame;
         if (!walk_is_record(&w) || (containing && !memmem(f->data, f->n, containing, strlen(containing)))) continue;
         json_t *record = json_parse(f->data, f->n, e);
-        rc = record ? read(arg, record) : -1;
+        rc = record ? read(arg, record, dir) : -1;
         json_decref(record);
     }
     if (!rc && step < 0) rc = -1;
@@ -69,101 +71,17 @@ int audit_print_json(const json_t *o) {
     return CLI_OK;
 }
 
-static const char *text_of(const json_t *o, const char *name) {
+// ---------------------------------------------------------------- what is in a record
+const char *audit_text(const json_t *o, const char *name) {
     const char *text = json_string_value(json_object_get(o, name));
     return text ? text : "";
 }
 
-static int64_t number_of(const json_t *o, const char *group, const char *name) {
-    const json_t *in = group ? json_object_get(o, group) : o;
-    return json_integer_value(json_object_get(in, name));
+int64_t audit_number(const json_t *o, const char *group, const char *name) {
+    return json_integer_value(json_object_get(group ? json_object_get(o, group) : o, name));
 }
 
-// ---------------------------------------------------------------- show
-struct showing {
-    const char *req_id;
-    json_t *records; // owned
-};
-
-static int collect(void *arg, const json_t *record) {
-    struct showing *s = arg;
-    if (!strcmp(text_of(record, "req_id"), s->req_id)) json_array_append_new(s->records, json_deep_copy(record));
-    return 0;
-}
-
-static void print_rules(const json_t *record) {
-    const json_t *rules = json_object_get(record, "rules");
-    char word[CELL];
-    printf(" %s by", text_of(record, "decision"));
-    for (size_t i = 0; i < json_array_size(rules); i++) {
-        const char *id = json_string_value(json_array_get(rules, i));
-        text_escape(word, sizeof word, id ? id : "?");
-        printf(" %s", word);
-    }
-    printf(", policy %.16s, epoch %" PRId64 "\n", text_of(record, "policy_digest"), number_of(record, NULL, "epoch"));
-}
-
-static void print_record(const json_t *r) {
-    const char *type = text_of(r, "type");
-    char a[CELL], b[CELL];
-    text_escape(a, sizeof a, text_of(r, "agent"));
-    text_escape(b, sizeof b, text_of(r, "model"));
-    printf("%8" PRId64 "  %-12s ", number_of(r, NULL, "seq"), type);
-    if (!strcmp(type, "intent")) {
-        printf("agent %s asks for '%s' (%s)%s%s\n", a, b, text_of(r, "part"),
-               *text_of(r, "gateway") ? ", gateway " : "", text_of(r, "gateway"));
-    } else if (!strncmp(type, "kv_", 3)) {
-        printf("%" PRId64 " bytes, %" PRId64 " rows %s %s\n", number_of(r, NULL, "bytes"), number_of(r, NULL, "upto"),
-               type[3] == 's' ? "to" : "from", text_of(r, type[3] == 's' ? "to" : "from"));
-    } else if (!strcmp(type, "outcome")) {
-        printf("%s: %" PRId64 " + %" PRId64 " tokens (%" PRId64 " cached), %.1f ms in all\n", text_of(r, "finish"),
-               number_of(r, "tokens", "in"), number_of(r, "tokens", "out"), number_of(r, "tokens", "cached"),
-               (double)number_of(r, "took", "total") / 1e6);
-        if (*text_of(r, "prefill") || *text_of(r, "decode"))
-            printf("%22s prefill at %s, decode at %s\n", "", text_of(r, "prefill"), text_of(r, "decode"));
-        if (json_object_get(r, "decision")) {
-            printf("%22s", "");
-            print_rules(r);
-        }
-    } else if (json_object_get(r, "decision"))
-        print_rules(r);
-    else
-        printf("\n");
-}
-
-int audit_show(struct invocation *in) {
-    struct showing s = {.records = json_array()};
-    struct err e = {.code = ERR_NONE};
-    int rc = CLI_OK;
-    if (in->args.n_words < 2) {
-        err_set(&e, ERR_INVALID, "which request? See the answer's id, or `nebulus audit tail`");
-        json_decref(s.records);
-        return cli_usage(in->command, &e);
-    }
-    s.req_id = in->args.words[1];
-    if (audit_read_all(&in->paths, s.req_id, collect, &s, &e))
-        rc = cli_fail(&e);
-    else if (!json_array_size(s.records)) {
-        err_set(&e, ERR_NOT_FOUND, "this node's audit log has nothing of a request '%.64s'", s.req_id);
-        rc = cli_fail(&e);
-    } else if (args_has(&in->args, "json"))
-        rc = audit_print_json(s.records);
-    else
-        for (size_t i = 0; i < json_array_size(s.records); i++) print_record(json_array_get(s.records, i));
-    json_decref(s.records);
-    return rc;
-}
-
-// ---------------------------------------------------------------- tail
-struct filter {
-    const char *agent, *node;
-    bool denied;
-    int64_t since; // nanoseconds since 1970
-    size_t last;
-    json_t *kept; // owned
-};
-
-static int read_since(const struct invocation *in, int64_t *out, struct err *e) {
+int audit_since(const struct invocation *in, int64_t *out, struct err *e) {
     static const struct {
         char unit;
         int64_t s;
@@ -185,120 +103,41 @@ static int read_since(const struct invocation *in, int64_t *out, struct err *e) 
     return err_param(e, "since", "--since takes a number and s, m, h or d: 90m");
 }
 
-static bool passes(const struct filter *f, const json_t *r) {
-    static const char *const nodes[] = {"prefill", "decode", "from", "to", "gateway"};
-    bool at_node = !f->node;
-    for (size_t i = 0; !at_node && i < COUNT_OF(nodes); i++) at_node = !strcmp(text_of(r, nodes[i]), f->node);
-    return at_node && (!f->agent || !strcmp(text_of(r, "agent"), f->agent)) &&
-           (!f->denied || !strcmp(text_of(r, "type"), "deny")) && number_of(r, "t", "wall") >= f->since;
-}
-
-static int keep(void *arg, const json_t *record) {
-    struct filter *f = arg;
-    if (!passes(f, record)) return 0;
-    json_array_append_new(f->kept, json_deep_copy(record));
-    if (json_array_size(f->kept) > f->last) json_array_remove(f->kept, 0);
-    return 0;
-}
-
-int audit_tail(struct invocation *in) {
-    struct err e = {.code = ERR_NONE};
-    struct filter f = {.agent = args_text(&in->args, "agent", NULL),
-                       .node = args_text(&in->args, "node", NULL),
-                       .denied = args_has(&in->args, "denied"),
-                       .last = (size_t)args_int(&in->args, "last", TAIL_USUAL)};
-    if (read_since(in, &f.since, &e)) return cli_usage(in->command, &e);
-    f.kept = json_array();
-    int rc = audit_read_all(&in->paths, NULL, keep, &f, &e) ? cli_fail(&e) : CLI_OK;
-    for (size_t i = 0; !rc && i < json_array_size(f.kept); i++) rc = audit_print_json(json_array_get(f.kept, i));
-    json_decref(f.kept);
-    return rc;
-}
-
-// ---------------------------------------------------------------- report
-struct row {
-    char agent[CELL], model[CELL], prefill[CELL], decode[CELL];
-    int64_t requests, in, out, denied;
-};
-
-struct report {
-    struct row rows[REPORT_ROWS];
+// ---------------------------------------------------------------- names of nodes
+static void add_names(struct audit_names *out, const char *dir) {
+    char path[PATH_SIZE], *text;
     size_t n;
-    int64_t since;
-    bool full;
-};
-
-static int count(void *arg, const json_t *r) {
-    struct report *p = arg;
-    struct row row = {.requests = 0};
-    size_t i = 0;
-    if (strcmp(text_of(r, "type"), "outcome") != 0 || strcmp(text_of(r, "part"), "gateway") != 0 ||
-        number_of(r, "t", "wall") < p->since)
-        return 0;
-    text_escape(row.agent, CELL, text_of(r, "agent"));
-    text_escape(row.model, CELL, text_of(r, "model"));
-    text_escape(row.prefill, CELL, text_of(r, "prefill"));
-    text_escape(row.decode, CELL, text_of(r, "decode"));
-    for (; i < p->n; i++)
-        if (!memcmp(&p->rows[i], &row, offsetof(struct row, requests))) break;
-    p->full = p->full || i == REPORT_ROWS;
-    if (i == REPORT_ROWS) return 0;
-    if (i == p->n) p->rows[p->n++] = row;
-    p->rows[i].requests++;
-    p->rows[i].in += number_of(r, "tokens", "in");
-    p->rows[i].out += number_of(r, "tokens", "out");
-    p->rows[i].denied += !strcmp(text_of(r, "finish"), "denied");
-    return 0;
+    if (path_join(path, dir, "roster", NULL) || file_read(path, ROSTER_FILE_BYTES, &text, &n, NULL)) return;
+    json_t *document = json_parse(text, n, NULL);
+    struct roster *r = document ? roster_read(document, NULL, NULL) : NULL;
+    for (size_t i = 0; r && i < r->n_nodes && out->n < AUDIT_NAMES; i++) {
+        memcpy(out->list[out->n].id, r->nodes[i].id, sizeof r->nodes[i].id);
+        memcpy(out->list[out->n++].name, r->nodes[i].name, sizeof r->nodes[i].name);
+    }
+    roster_free(r);
+    json_decref(document);
+    free(text);
 }
 
-static int print_json(const struct report *p) {
-    json_t *list = json_array();
-    for (size_t i = 0; i < p->n; i++) {
-        const struct row *r = &p->rows[i];
-        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I}", "agent", r->agent, "model", r->model,
-                                              "prefill", r->prefill, "decode", r->decode, "requests",
-                                              (json_int_t)r->requests, "tokens_in", (json_int_t)r->in, "tokens_out",
-                                              (json_int_t)r->out, "denied", (json_int_t)r->denied));
-    }
-    json_t *o = json_pack("{s:i,s:o}", "v", 1, "rows", list);
-    int rc = audit_print_json(o);
-    json_decref(o);
-    return rc;
+void audit_names_read(const struct paths *p, struct audit_names *out) {
+    struct audit_logs logs;
+    out->n = 0;
+    if (audit_logs_find(p, &logs, NULL)) return;
+    for (size_t i = logs.n; i > 0; i--) add_names(out, logs.dir[i - 1]); // what it is called now comes first
+    audit_logs_free(&logs);
 }
 
-static int print_rows(const struct report *p, const char *format) {
-    bool csv = !strcmp(format, "csv");
-    const char *head = csv ? "agent,model,prefill,decode,requests,tokens_in,tokens_out,denied\n" : NULL;
-    if (csv)
-        fputs(head, stdout);
-    else
-        printf("%-16s %-24s %-34s %-34s %9s %11s %11s %7s\n", "agent", "model", "prefill", "decode", "requests",
-               "tokens in", "tokens out", "denied");
-    for (size_t i = 0; i < p->n; i++) {
-        const struct row *r = &p->rows[i];
-        printf(csv ? "\"%s\",\"%s\",\"%s\",\"%s\",%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "\n"
-                   : "%-16s %-24s %-34s %-34s %9" PRId64 " %11" PRId64 " %11" PRId64 " %7" PRId64 "\n",
-               r->agent, r->model, r->prefill, r->decode, r->requests, r->in, r->out, r->denied);
-    }
-    return CLI_OK;
+const char *audit_name(const struct audit_names *names, const char *id, char out[ROSTER_NAME]) {
+    for (size_t i = 0; i < names->n; i++)
+        if (!strcmp(names->list[i].id, id)) return names->list[i].name;
+    snprintf(out, ROSTER_NAME, "%.8s", *id ? id : "-");
+    for (char *c = out; *c; c++)
+        if (!isalnum((unsigned char)*c) && *c != '-') *c = '?';
+    return out;
 }
 
-int audit_report(struct invocation *in) {
-    const char *format = args_has(&in->args, "json") ? "json" : args_text(&in->args, "format", "text");
-    struct err e = {.code = ERR_NONE};
-    if (strcmp(format, "text") != 0 && strcmp(format, "json") != 0 && strcmp(format, "csv") != 0) {
-        err_param(&e, "format", "--format is text, json or csv");
-        return cli_usage(in->command, &e);
-    }
-    struct report *p = calloc(1, sizeof *p);
-    int rc = CLI_FAILED;
-    if (p && read_since(in, &p->since, &e))
-        rc = cli_usage(in->command, &e);
-    else if (p && audit_read_all(&in->paths, "\"outcome\"", count, p, &e))
-        rc = cli_fail(&e);
-    else if (p)
-        rc = !strcmp(format, "json") ? print_json(p) : print_rows(p, format);
-    if (p && p->full) fprintf(stderr, "nebulus: only the first %d rows are counted\n", REPORT_ROWS);
-    free(p);
-    return rc;
+bool audit_is_node(const struct audit_names *names, const char *id, const char *wanted) {
+    char plain[ROSTER_NAME];
+    return *id && (!strcmp(audit_name(names, id, plain), wanted) ||
+                   (strlen(wanted) >= 4 && !strncmp(id, wanted, strlen(wanted))));
 }

@@ -3,8 +3,9 @@
 
 #include "audit/entry.h"
 #include "cli/command.h"
+#include "trust/roster.h"
 
-enum { AUDIT_LOGS = 256 };
+enum { AUDIT_LOGS = 256, AUDIT_NAMES = 1024 };
 struct audit_logs {
     char *dir[AUDIT_LOGS]; // owned; oldest first
     size_t n;
@@ -13,10 +14,25 @@ int audit_logs_find(const struct paths *p, struct audit_logs *out, struct err *e
 void audit_logs_free(struct audit_logs *l);
 
 // Calls with each record of all logs, oldest first, until it returns non-zero; -1 with *e where a log is damaged. The
-// record is borrowed.
-typedef int audit_reader(void *arg, const json_t *record);
+// record and the log's folder are borrowed.
+typedef int audit_reader(void *arg, const json_t *record, const char *dir);
 int audit_read_all(const struct paths *p, const char *containing, audit_reader *read, void *arg,
                    struct err *e) MUST_USE;
+
+const char *audit_text(const json_t *o, const char *name);                          // "" where there is none
+int64_t audit_number(const json_t *o, const char *group, const char *name);         // group may be NULL; 0 likewise
+int audit_since(const struct invocation *in, int64_t *out, struct err *e) MUST_USE; // --since; ns since 1970
+
+// What nodes are called, by the rosters beside the logs.
+struct audit_names {
+    struct {
+        char id[IDENTITY_ID], name[ROSTER_NAME];
+    } list[AUDIT_NAMES];
+    size_t n;
+};
+void audit_names_read(const struct paths *p, struct audit_names *out);
+const char *audit_name(const struct audit_names *names, const char *id, char out[ROSTER_NAME]); // or 8 digits of it
+bool audit_is_node(const struct audit_names *names, const char *id, const char *wanted); // a name, or an id's begin
 
 int audit_print_json(const json_t *o); // one line; an exit code
 

@@ -122,7 +122,7 @@ def test_it_is_recorded():
         wait_until("there is a receipt", lambda: n.daemon.request("GET", receipt, None, bearer(ann)).status == 200)
         expect(n.daemon.get(receipt), 200)
         expect(n.daemon.request("GET", receipt, None, bearer(n.create("carol"))), 404)
-        tail = lambda *words: [json.loads(line) for line in n.cli("audit", "tail", *words).stdout.splitlines()]
+        tail = lambda *words: [json.loads(line) for line in n.cli("audit", "tail", "--json", *words).stdout.splitlines()]
         said = {one["type"]: one for one in tail("--agent", "ann")}
         ids = json.loads(n.cli("agent", "show", "ann", "--json").stdout)["agent"]
         check(list(said) == ["agent", "intent", "outcome"], said)
