@@ -62,6 +62,8 @@
 #define LIMIT_KV_BUFFER_MB        65536u       // memory shared with one worker, MB
 #define LIMIT_PROBE_BYTES         (1ull << 34) // of one measurement of a link
 #define LIMIT_PROBE_SECONDS       10u          // likewise
+#define LIMIT_LINK_RATE           (1ull << 40) // bytes per second of a link: none is faster
+#define LIMIT_LINK_RTT_SECONDS    60u          // of a link: none that is up is slower
 #define LIMIT_PEER_MESSAGE        (8u << 20)   // one message to another node or from it, bytes
 #define LIMIT_PEER_BACKLOG        (8u << 20)   // bytes that another node has not taken yet; then its link is dropped
 #define LIMIT_PEER_HELLO          (256u << 10) // what a node says about itself, bytes
@@ -87,7 +89,6 @@
 #define LIMIT_ROSTER_MESSAGE      (2u << 20)   // a message with a roster document, bytes
 #define LIMIT_STATIC_PEERS        32u          // addresses in the setting peers
 #define LIMIT_DISCOVERED          128u         // nodes that are heard of on the network and shown
-#define LIMIT_CANDIDATES          64u          // discovered addresses of members that are tried
 #define LIMIT_CONFIG_BYTES        (1u << 20)   // nebulus.conf
 #define LIMIT_TEMPLATE_BYTES      (1u << 20)   // a chat template's source
 #define LIMIT_TEMPLATE_OUTPUT     (32u << 20)  // a rendered prompt, bytes

@@ -4,6 +4,19 @@
 #include <string.h>
 
 enum { TTL_LEAST_S = 5, GOODBYE_MS = 1000 }; // shorter lives would have us ask without end
+enum { SHARE = 8 };
+
+// Where a record comes from.
+struct source {
+    struct mdns *m;
+    const struct link *l;
+    const struct mdns_address *address;
+    uint64_t now;
+};
+
+// A sender that has n places gets another one while more than SHARE times as many are free: so there is always one for
+// those that have none, without a fixed quota (dynamic thresholds: Choudhury and Hahne, 1998).
+static bool may_have_more(size_t n, size_t spare) { return spare > SHARE * n; }
 
 uint64_t life_end(const struct life *life) {
     return life->ttl_ms ? life->heard_ns + life->ttl_ms * NS_PER_MS : MDNS_NEVER;
@@ -49,23 +62,28 @@ bool heard_has(const struct mdns *m, unsigned link, const struct dns_name *insta
 static bool is_over(const struct heard *h) { return !h->ptr.ttl_ms && !h->srv.ttl_ms && !h->txt.ttl_ms; }
 
 // A free place, or that of the one that is gone for longest.
-static struct heard *spare(struct mdns *m) {
+static struct heard *spare(const struct source *s) {
     struct heard *best = NULL;
+    size_t has = 0, vacant = 0;
     for (size_t i = 0; i < MDNS_SERVICES; i++) {
-        struct heard *h = &m->heard[i];
-        if (!h->used) return h;
-        if (is_over(h) && (!best || h->since_ns < best->since_ns)) best = h;
+        struct heard *h = &s->m->heard[i];
+        if (h->used && !is_over(h)) {
+            has += h->link == s->l->number && mdns_same_address(&h->from, s->address);
+            continue;
+        }
+        vacant++;
+        if (!best || (best->used && (!h->used || h->since_ns < best->since_ns))) best = h;
     }
-    if (!best) m->counts.refused++;
-    return best;
+    if (may_have_more(has, vacant)) return best;
+    s->m->counts.refused++;
+    return NULL;
 }
 
-static struct heard *find_or_make(struct mdns *m, unsigned link, const struct dns_name *name, uint32_t ttl,
-                                  uint64_t now) {
-    struct heard *h = find(m, link, name);
-    if (h || !ttl || !(h = spare(m))) return h;
-    *h = (struct heard){.used = true, .link = link, .name = *name};
-    h->want_ns = now + mdns_between(m, 20, 120); // the rest may come by itself
+static struct heard *find_or_make(const struct source *s, const struct dns_name *name, uint32_t ttl) {
+    struct heard *h = find(s->m, s->l->number, name);
+    if (h || !ttl || !(h = spare(s))) return h;
+    *h = (struct heard){.used = true, .link = s->l->number, .name = *name, .from = *s->address};
+    h->want_ns = s->now + mdns_between(s->m, 20, 120); // the rest may come by itself
     return h;
 }
 
@@ -73,20 +91,22 @@ static bool is_own(const struct mdns *m, const struct dns_name *instance) {
     return m->publishing && dns_name_same(instance, &m->instance);
 }
 
-static void hear_service(struct mdns *m, unsigned link, unsigned family, const struct dns_record *rr, uint64_t now) {
+static void hear_service(const struct source *s, const struct dns_record *rr) {
+    struct mdns *m = s->m;
+    unsigned family = s->address->family;
     const struct dns_name *name = rr->type == DNS_PTR ? &rr->target : &rr->name;
     bool listed = rr->type != DNS_PTR || dns_name_same(&rr->name, &m->type);
     if (!listed || !dns_name_is_child(name, &m->type) || is_own(m, name)) return;
-    struct heard *h = find_or_make(m, link, name, rr->ttl, now);
+    struct heard *h = find_or_make(s, name, rr->ttl);
     if (!h) return;
     if (rr->type == DNS_PTR)
-        hear(m, &h->ptr, rr->ttl, family, 0, now);
+        hear(m, &h->ptr, rr->ttl, family, 0, s->now);
     else if (rr->type == DNS_SRV) {
-        hear(m, &h->srv, rr->ttl, family, 1, now);
+        hear(m, &h->srv, rr->ttl, family, 1, s->now);
         h->host = rr->target;
         h->port = rr->port;
     } else if (rr->len) {
-        hear(m, &h->txt, rr->ttl, family, 1, now);
+        hear(m, &h->txt, rr->ttl, family, 1, s->now);
         memcpy(h->text, rr->data, rr->len);
         h->text_len = rr->len;
     }
@@ -101,23 +121,27 @@ static bool is_wanted_host(const struct mdns *m, unsigned link, const struct dns
     return false;
 }
 
-static struct heard_host *host_place(struct mdns *m, unsigned link, const struct dns_record *rr, unsigned family) {
+static struct heard_host *host_place(const struct source *s, const struct dns_name *host,
+                                     const struct mdns_address *address, uint32_t ttl) {
     struct heard_host *spare = NULL;
-    size_t n = 0;
+    size_t n = 0, has = 0, vacant = 0;
     for (size_t i = 0; i < MDNS_HOSTS; i++) {
-        struct heard_host *a = &m->hosts[i];
+        struct heard_host *a = &s->m->hosts[i];
         if (!a->life.ttl_ms) {
             if (!spare) spare = a;
+            vacant++;
             continue;
         }
-        if (a->link != link || !dns_name_same(&a->host, &rr->name)) continue;
+        if (a->link != s->l->number) continue;
+        has += mdns_same_address(&a->from, s->address);
+        if (!dns_name_same(&a->host, host)) continue;
         n++;
-        if (a->address.family == family && !memcmp(a->address.ip, rr->data, rr->len)) return a;
+        if (mdns_same_address(&a->address, address)) return a;
     }
-    if (!rr->ttl) return NULL;
-    if (n >= MDNS_ADDRESSES) spare = NULL;
-    if (!spare) m->counts.refused++;
-    return spare;
+    if (!ttl) return NULL;
+    if (n < MDNS_ADDRESSES && may_have_more(has, vacant)) return spare;
+    s->m->counts.refused++;
+    return NULL;
 }
 
 static void flush_others(struct mdns *m, unsigned link, const struct dns_record *rr, unsigned family, uint64_t now) {
@@ -129,20 +153,30 @@ static void flush_others(struct mdns *m, unsigned link, const struct dns_record 
     }
 }
 
-static void hear_host(struct mdns *m, unsigned link, unsigned over, const struct dns_record *rr, uint64_t now) {
-    unsigned family = rr->type == DNS_A ? MDNS_FOUR : MDNS_SIX;
-    if (!is_wanted_host(m, link, &rr->name)) return;
-    struct heard_host *a = host_place(m, link, rr, family);
-    if (a) {
-        if (!a->life.ttl_ms)
-            *a = (struct heard_host){.link = link, .host = rr->name, .address.family = (uint8_t)family};
-        memcpy(a->address.ip, rr->data, rr->len);
-        hear(m, &a->life, rr->ttl, over, 1, now);
-    }
-    if (rr->flush) flush_others(m, link, rr, family, now);
+// Else anybody could have us knock at the doors of others.
+static bool may_be_there(const struct source *s, const struct mdns_address *address) {
+    if (mdns_is_near(s->l, address) || mdns_same_address(address, s->address)) return true;
+    s->m->counts.refused++;
+    return false;
 }
 
-void heard_response(struct mdns *m, struct link *l, unsigned family, struct dns_reader *r, uint64_t now) {
+static void hear_host(const struct source *s, const struct dns_record *rr) {
+    struct mdns_address address = {.family = rr->type == DNS_A ? MDNS_FOUR : MDNS_SIX};
+    unsigned link = s->l->number;
+    memcpy(address.ip, rr->data, rr->len);
+    if (!is_wanted_host(s->m, link, &rr->name) || !may_be_there(s, &address)) return;
+    struct heard_host *a = host_place(s, &rr->name, &address, rr->ttl);
+    if (a) {
+        if (!a->life.ttl_ms)
+            *a = (struct heard_host){.link = link, .host = rr->name, .address = address, .from = *s->address};
+        hear(s->m, &a->life, rr->ttl, s->address->family, 1, s->now);
+    }
+    if (rr->flush) flush_others(s->m, link, rr, address.family, s->now);
+}
+
+void heard_response(struct mdns *m, struct link *l, const struct mdns_address *from, struct dns_reader *r,
+                    uint64_t now) {
+    const struct source s = {.m = m, .l = l, .address = from, .now = now};
     struct dns_record rr;
     for (int hosts = 0; hosts < 2; hosts++) { // addresses count once it is known whose they are
         dns_rewind(r);
@@ -150,9 +184,9 @@ void heard_response(struct mdns *m, struct link *l, unsigned family, struct dns_
             bool address = rr.type == DNS_A || rr.type == DNS_AAAA;
             if (rr.class != DNS_IN || rr.section == DNS_AUTHORITY || address != hosts) continue;
             if (address)
-                hear_host(m, l->number, family, &rr, now);
+                hear_host(&s, &rr);
             else if (rr.type == DNS_PTR || rr.type == DNS_SRV || rr.type == DNS_TXT)
-                hear_service(m, l->number, family, &rr, now);
+                hear_service(&s, &rr);
         }
     }
     heard_run(m, now);
@@ -205,7 +239,7 @@ static void add_places(const struct mdns *m, const struct heard *h, struct mdns_
 
 static void show(const struct heard *h, struct mdns_node *out) {
     size_t n = h->name.wire[0];
-    *out = (struct mdns_node){.port = h->port, .gone = !h->there, .since_ns = h->since_ns};
+    *out = (struct mdns_node){.port = h->port, .from = h->from, .gone = !h->there, .since_ns = h->since_ns};
     for (size_t i = 0; i < n; i++) out->label[i] = h->name.wire[1 + i] ? (char)h->name.wire[1 + i] : ' ';
     about_read(&out->about, h->text, h->text_len);
 }

@@ -117,15 +117,33 @@ void mdns_wake(struct mdns *m, uint64_t now) {
         if (m->links[i].used) ask_restart(m, &m->links[i], now);
 }
 
+bool mdns_is_near(const struct link *l, const struct mdns_address *a) {
+    for (size_t i = 0; i < l->n_own; i++) {
+        const struct mdns_address *own = &l->own[i];
+        unsigned bytes = own->prefix / 8, rest = own->prefix % 8;
+        if (own->family != a->family || memcmp(own->ip, a->ip, bytes) != 0) continue;
+        if (!rest || (own->ip[bytes] ^ a->ip[bytes]) >> (8 - rest) == 0) return true;
+    }
+    return false;
+}
+
+bool mdns_same_address(const struct mdns_address *a, const struct mdns_address *b) {
+    return a->family == b->family && !memcmp(a->ip, b->ip, sizeof a->ip);
+}
+
 // ---------------------------------------------------------------- what comes in
-// A flood shall not keep the thread from its other work.
-static bool is_too_much(struct link *l, size_t n, uint64_t now) {
+// A flood shall not keep the thread from its other work, nor this node from hearing the others: senders are dealt into
+// shares, anew each second, so that who shares with a flood does so for a second (stochastic fairness: McKenney, 1990).
+static bool is_too_much(struct link *l, const struct mdns_from *from, size_t n, uint64_t now) {
     if (now - l->second_ns >= NS_PER_S) {
         l->second_ns = now;
-        l->bytes = 0;
+        l->deal = hash((const uint8_t *)&now, sizeof now) | 1; // nanoseconds of this machine's, which no sender knows
+        memset(l->bytes, 0, sizeof l->bytes);
     }
-    l->bytes += n;
-    return l->bytes > MDNS_BYTES_S;
+    uint64_t sender = hash(from->address.ip, sizeof from->address.ip) * l->deal;
+    size_t *bytes = &l->bytes[(sender >> 32) % MDNS_SHARES];
+    *bytes += n;
+    return *bytes > MDNS_BYTES_S;
 }
 
 void mdns_receive(struct mdns *m, unsigned number, const struct mdns_from *from, const void *data, size_t n,
@@ -134,7 +152,7 @@ void mdns_receive(struct mdns *m, unsigned number, const struct mdns_from *from,
     struct dns_reader r;
     if (!l || m->left || is_echo(m, data, n)) return;
     m->counts.received++;
-    if (is_too_much(l, n, now)) {
+    if (is_too_much(l, from, n, now)) {
         m->counts.refused++;
         return;
     }
@@ -149,7 +167,7 @@ void mdns_receive(struct mdns *m, unsigned number, const struct mdns_from *from,
     } else if (from->port == MDNS_PORT) { // section 6: others are to be ignored
         claim_response(m, l, &r, now);
         reply_heard(m, l, &r);
-        heard_response(m, l, from->address.family, &r, now);
+        heard_response(m, l, &from->address, &r, now);
     }
 }
 

@@ -6,6 +6,10 @@
 // that listens asks one question for all of them every 15 seconds or so (and stays silent where another one just
 // has), each node answers it once: on a link with n nodes about 4 (n + 1) packets a minute.
 //
+// Hearsay is kept fairly: of the places for instances and for addresses, and of the bytes that are looked at, whoever
+// sends gets a share by the address that it sends from. So a flood changes nothing for others, unless it forges about
+// as many addresses as there are places. An address counts only where it is of this link, or the one that tells it.
+//
 // What deviates from RFC 6762: probes do not ask for unicast answers, which would reach only one of the responders of a
 // host (section 15.1); while nobody is found, questions are at most MDNS_ASK_MOST_S apart instead of an hour, so that
 // nodes that were cut off from each other find each other soon.
@@ -21,10 +25,11 @@ enum {
     MDNS_HOSTS = 512,      // addresses heard
     MDNS_TTL_MOST_S = 120, // what others claim beyond it is not believed
     MDNS_ASK_MOST_S = 60,
-    MDNS_GONE_S = 600,        // how long one that is gone is remembered
-    MDNS_BYTES_S = 256 << 10, // that are looked at in a second, per interface
-    MDNS_UNICASTS = 10,       // answers to single askers in a second, per interface
-    MDNS_LABEL = 48,          // bytes of a name that instances are called by, with the NUL: there is room for " (1234)"
+    MDNS_GONE_S = 600,       // how long one that is gone is remembered
+    MDNS_SHARES = 8,         // of senders, by their addresses
+    MDNS_BYTES_S = 32 << 10, // that are looked at in a second, per interface and share
+    MDNS_UNICASTS = 10,      // answers to single askers in a second, per interface
+    MDNS_LABEL = 48,         // bytes of a name that instances are called by, with the NUL: there is room for " (1234)"
 };
 #define MDNS_NEVER UINT64_MAX
 
@@ -73,6 +78,7 @@ struct mdns_node {
     char label[DNS_LABEL + 1]; // of its instance, as it came; NULs as blanks
     struct about about;        // as it came
     uint16_t port;             // 0: it takes no connections
+    struct mdns_address from;  // who named it first
     struct mdns_place places[MDNS_ADDRESSES];
     size_t n_places;
     bool gone;
@@ -81,7 +87,7 @@ struct mdns_node {
 // Those that are there, and those that are gone since less than MDNS_GONE_S, one entry for all interfaces: at most max.
 size_t mdns_nodes(const struct mdns *m, struct mdns_node *out, size_t max);
 struct mdns_counts {
-    uint64_t sent, received, malformed, refused; // refused: no room, or too many at once
+    uint64_t sent, received, malformed, refused; // refused: no room, too many at once, or of elsewhere
     bool claimed;                                // this node's name is its own on every interface
     char label[DNS_LABEL + 1];
 };

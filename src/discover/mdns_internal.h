@@ -29,7 +29,8 @@ struct life {
 struct heard {
     bool used;
     unsigned link;
-    struct dns_name name; // of the instance
+    struct dns_name name;     // of the instance
+    struct mdns_address from; // who named it first
     struct life ptr, srv, txt;
     struct dns_name host;
     uint16_t port;
@@ -45,7 +46,7 @@ struct heard {
 struct heard_host {
     unsigned link;
     struct dns_name host;
-    struct mdns_address address;
+    struct mdns_address address, from; // from: who told it first
     struct life life;
 };
 
@@ -71,9 +72,10 @@ struct link {
     unsigned unicasts;   // so many answers went to single askers
     // questions
     uint64_t ask_ns, pause_ns;
-    uint64_t asked_ns[2]; // by anyone, by family
-    uint64_t second_ns;   // begin of the second in which
-    size_t bytes;         // so many bytes came
+    uint64_t asked_ns[2];      // by anyone, by family
+    uint64_t second_ns;        // begin of the second in which
+    size_t bytes[MDNS_SHARES]; // so many bytes came
+    uint64_t deal;             // which sender has which share
 };
 
 struct mdns {
@@ -107,6 +109,8 @@ void mdns_send(struct mdns *m, unsigned link, unsigned families, const struct md
 uint64_t mdns_between(struct mdns *m, unsigned least_ms, unsigned most_ms); // at random, in nanoseconds
 uint64_t mdns_earlier(uint64_t a, uint64_t b);
 struct link *mdns_find_link(struct mdns *m, unsigned number);
+bool mdns_is_near(const struct link *l, const struct mdns_address *a); // it is of one of this link's networks
+bool mdns_same_address(const struct mdns_address *a, const struct mdns_address *b);
 
 // ---- own.c
 void own_name(struct mdns *m);     // the instance's name, from about and suffix
@@ -137,7 +141,8 @@ void ask_heard(struct mdns *m, struct link *l, unsigned family, struct dns_reade
 uint64_t ask_run(struct mdns *m, struct link *l, uint64_t now_ns);
 
 // ---- heard.c
-void heard_response(struct mdns *m, struct link *l, unsigned family, struct dns_reader *r, uint64_t now_ns);
+void heard_response(struct mdns *m, struct link *l, const struct mdns_address *from, struct dns_reader *r,
+                    uint64_t now_ns);
 void heard_unlink(struct mdns *m, unsigned link, uint64_t now_ns);
 uint64_t heard_run(struct mdns *m, uint64_t now_ns); // ends what is over
 bool heard_has(const struct mdns *m, unsigned link, const struct dns_name *instance);

@@ -421,10 +421,14 @@ static void test_two_at_the_same_time(void **state) {
     }
 }
 
-static void send_to(int i, struct dns_writer *w) {
-    const struct mdns_from from = from_node(90, MDNS_FOUR);
+enum { STRANGER = 90 };
+
+static void send_from(int stranger, int i, struct dns_writer *w) {
+    const struct mdns_from from = from_node(stranger, MDNS_FOUR);
     mdns_receive(world.nodes[i].mdns, LINK, &from, w->data, w->n, world.now_ns);
 }
+
+static void send_to(int i, struct dns_writer *w) { send_from(STRANGER, i, w); }
 
 static struct dns_record service(const char *label, const char *host, uint16_t port) {
     struct dns_record rr = {.type = DNS_SRV, .class = DNS_IN, .flush = true, .ttl = 120, .port = port};
@@ -433,12 +437,14 @@ static struct dns_record service(const char *label, const char *host, uint16_t p
     return rr;
 }
 
-static void say(int i, const struct dns_record *rr) {
+static void say_from(int stranger, int i, const struct dns_record *rr) {
     struct dns_writer w;
     dns_write(&w, 0, DNS_RESPONSE | DNS_AUTHORITATIVE);
     assert_int_equal(dns_add_record(&w, DNS_ANSWER, rr), 0);
-    send_to(i, &w);
+    send_from(stranger, i, &w);
 }
+
+static void say(int i, const struct dns_record *rr) { say_from(STRANGER, i, rr); }
 
 // RFC 6762, section 8.2: of two that probe at the same time the one with the lesser data waits for a second.
 static void test_tie_break(void **state) {
@@ -640,6 +646,103 @@ static void test_flood(void **state) {
     assert_false(is_there(0, "flood-3")); // whatever it claimed its time to be
 }
 
+// A fake instance of node 0's service, with a host and an address of its own.
+static void fake(int stranger, int number) {
+    char label[32];
+    snprintf(label, sizeof label, "fake-%d", number);
+    const struct dns_record srv = service(label, label, 1);
+    struct dns_record ptr = {.name = world.nodes[0].mdns->type, .type = DNS_PTR, .class = DNS_IN, .ttl = 120};
+    struct dns_record a = {.name = srv.target, .type = DNS_A, .class = DNS_IN, .ttl = 120, .len = 4};
+    ptr.target = srv.name;
+    memcpy(a.data, (const uint8_t[]){10, 0, 0, (uint8_t)number}, 4);
+    say_from(stranger, 0, &ptr);
+    say_from(stranger, 0, &srv);
+    say_from(stranger, 0, &a);
+}
+
+// Fakes that are refreshed all the time hide neither those who were there before nor those who come, whether they come
+// from one address or from many.
+static void test_newcomers_during_a_flood(void **state) {
+    static const int senders[] = {1, 20, 100};
+    enum { FAKES = 2 * MDNS_SERVICES, ROUNDS = 6 };
+    for (size_t n = 0; n < sizeof senders / sizeof *senders; n++) {
+        end(state);
+        begin(state);
+        start(0, "prime");
+        start(1, "edge");
+        pass(5);
+        for (int i = 0; i < ROUNDS * FAKES; i++) {
+            fake(STRANGER + i % senders[n], i % FAKES);
+            pass_ms(50);
+            if (i == 2 * FAKES) start(2, "third");
+            if (i % 20) continue;
+            if (!is_there(0, "edge")) fail_msg("%d senders, fake %d: one that was there", senders[n], i);
+            const struct mdns_node *third = i > 2 * FAKES + 60 ? see(0, "third") : NULL; // it came 3 s ago
+            if (i > 2 * FAKES + 60 && (!third || third->gone || !third->n_places))
+                fail_msg("%d senders, fake %d: a newcomer", senders[n], i);
+        }
+        assert_true(count(0).refused > FAKES);
+        assert_true(is_there(0, "fake-1")); // some of them are shown
+    }
+}
+
+// More than is looked at, all of it from one address.
+static void test_much_from_one_hides_nobody(void **state) {
+    struct dns_writer w;
+    (void)state;
+    const struct mdns *m = start(0, "prime");
+    start(1, "edge");
+    pass(5);
+    const struct dns_record junk = service("junk", "junk", 1);
+    struct dns_record ptr = {.name = m->type, .type = DNS_PTR, .class = DNS_IN, .target = junk.name, .ttl = 120};
+    dns_write(&w, 0, DNS_RESPONSE);
+    while (!dns_add_record(&w, DNS_ANSWER, &ptr)) {
+    }
+    const size_t each = MDNS_SHARES * MDNS_BYTES_S / w.n / 5; // in a tenth of a second: twice what is looked at
+    for (int i = 0; i < 1200; i++) {
+        for (size_t k = 0; k < each; k++) send_to(0, &w);
+        pass_ms(100);
+        if (i == 600) start(2, "third");
+        if (!is_there(0, "edge") || (i > 700 && !is_there(0, "third"))) fail_msg("a node is not seen in step %d", i);
+    }
+}
+
+// Only of this link, or the sender's own.
+static void test_addresses_elsewhere(void **state) {
+    static const struct {
+        uint8_t from[4], told[4];
+        bool counts;
+    } cases[] = {{{10, 0, 0, 9}, {10, 0, 0, 77}, true},
+                 {{10, 0, 0, 9}, {10, 0, 1, 77}, false},
+                 {{10, 0, 0, 9}, {127, 0, 0, 1}, false},
+                 {{192, 168, 5, 7}, {192, 168, 5, 7}, true},
+                 {{192, 168, 5, 7}, {192, 168, 5, 8}, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        end(state);
+        begin(state);
+        start(0, "prime");
+        pass(5);
+        struct mdns_from from = {.port = 5353, .address.family = MDNS_FOUR};
+        struct dns_writer w;
+        const struct dns_record edge = service("edge", "edge", 1);
+        struct dns_record ptr = {.name = world.nodes[0].mdns->type, .type = DNS_PTR, .class = DNS_IN, .ttl = 120};
+        struct dns_record a = {.name = edge.target, .type = DNS_A, .class = DNS_IN, .ttl = 120, .len = 4};
+        ptr.target = edge.name;
+        memcpy(from.address.ip, cases[i].from, 4);
+        memcpy(a.data, cases[i].told, 4);
+        dns_write(&w, 0, DNS_RESPONSE);
+        assert_int_equal(dns_add_record(&w, DNS_ANSWER, &ptr), 0);
+        assert_int_equal(dns_add_record(&w, DNS_ANSWER, &edge), 0);
+        assert_int_equal(dns_add_record(&w, DNS_ANSWER, &a), 0);
+        mdns_receive(world.nodes[0].mdns, LINK, &from, w.data, w.n, world.now_ns);
+        assert_true(is_there(0, "edge"));
+        const struct mdns_node *n = see(0, "edge");
+        assert_int_equal(n->n_places, cases[i].counts);
+        assert_memory_equal(n->from.ip, cases[i].from, 4);
+        assert_int_equal(count(0).refused, !cases[i].counts);
+    }
+}
+
 static void test_many_addresses(void **state) {
     (void)state;
     start(0, "prime");
@@ -648,7 +751,7 @@ static void test_many_addresses(void **state) {
     struct dns_record a = {.name = edge.target, .type = DNS_A, .class = DNS_IN, .ttl = 120, .len = 4};
     say(0, &edge);
     for (uint8_t i = 0; i < 20; i++) {
-        a.data[3] = i;
+        memcpy(a.data, (const uint8_t[]){10, 0, 0, i}, 4);
         say(0, &a);
     }
     assert_int_equal(count(0).refused, 20 - MDNS_ADDRESSES);
@@ -684,6 +787,7 @@ static void test_noise(void **state) {
     for (int i = 0; i < 1000; i++) {
         for (size_t k = 0; k < sizeof noise; k++) noise[k] = (uint8_t)on_random(NULL);
         mdns_receive(world.nodes[0].mdns, LINK, &from, noise, on_random(NULL) % sizeof noise, world.now_ns);
+        pass_ms(10);
     }
     assert_true(count(0).malformed > 900);
     assert_true(is_there(0, "edge"));
@@ -721,6 +825,9 @@ int main(void) {
         TEST(test_single_askers),
         TEST(test_truncated_question),
         TEST(test_flood),
+        TEST(test_newcomers_during_a_flood),
+        TEST(test_much_from_one_hides_nobody),
+        TEST(test_addresses_elsewhere),
         TEST(test_tie_break),
         TEST(test_many_addresses),
         TEST(test_too_much_at_once),

@@ -53,19 +53,8 @@ static unsigned not_sent_within(const struct link *l, unsigned family, unsigned 
 }
 
 // ---------------------------------------------------------------- to one asker
-// Only to machines of this link: others may have been named by a forger.
-static bool is_near(const struct link *l, const struct mdns_address *a) {
-    for (size_t i = 0; i < l->n_own; i++) {
-        const struct mdns_address *own = &l->own[i];
-        unsigned bytes = own->prefix / 8, rest = own->prefix % 8;
-        if (own->family != a->family || memcmp(own->ip, a->ip, bytes) != 0) continue;
-        if (!rest || (own->ip[bytes] ^ a->ip[bytes]) >> (8 - rest) == 0) return true;
-    }
-    return false;
-}
-
 static bool may_answer_one(struct link *l, const struct mdns_from *to, uint64_t now) {
-    if (!is_near(l, &to->address)) return false;
+    if (!mdns_is_near(l, &to->address)) return false; // a forger may have named it
     if (now - l->unicast_ns >= NS_PER_S) {
         l->unicast_ns = now;
         l->unicasts = 0;

@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/text.h"
 #include "discover/discover.h"
+#include "discover/turn.h"
 #include "serve/cluster_internal.h"
 
 #include <arpa/inet.h>
@@ -20,8 +21,6 @@ struct discovery {
     struct event *tick;
     struct mdns_node nodes[LIMIT_DISCOVERED]; // as of the latest look
     size_t n_nodes;
-    char candidates[LIMIT_CANDIDATES][DISCOVER_ADDRESS];
-    size_t n_candidates;
 };
 
 // ---------------------------------------------------------------- what this node says
@@ -75,39 +74,51 @@ static bool is_member(const struct cluster *c, const struct mdns_node *n) {
     return !strcmp(own, n->about.cluster);
 }
 
-static void add_candidates(struct discovery *d, const struct mdns_node *n) {
-    const struct cluster *c = d->s->cluster;
-    const struct peer *p = n->port && !n->gone && is_member(c, n) ? peers_find(c->peers, n->about.id) : NULL;
-    if (!p || p->up) return;
-    for (size_t i = 0; i < n->n_places && d->n_candidates < LIMIT_CANDIDATES; i++) {
-        char *out = d->candidates[d->n_candidates];
-        discover_address(&n->places[i], n->port, out);
-        if (strcmp(out, p->address) != 0) d->n_candidates++;
+// Those who can be reached and say that they are of that cluster, and - where it is not NULL - that node.
+static size_t claims_of(const struct discovery *d, const char *cluster, const char *id,
+                        const struct mdns_node *out[LIMIT_DISCOVERED]) {
+    size_t n = 0;
+    for (size_t i = 0; i < d->n_nodes; i++) {
+        const struct mdns_node *one = &d->nodes[i];
+        bool there = one->port && !one->gone && one->n_places && !strcmp(one->about.cluster, cluster);
+        if (there && (!id || !strcmp(one->about.id, id))) out[n++] = one;
     }
+    return n;
 }
 
-bool discovery_candidate(const struct discovery *d, size_t i, char out[ROSTER_ADDRESS]) {
-    if (!d || i >= d->n_candidates) return false;
-    snprintf(out, ROSTER_ADDRESS, "%s", d->candidates[i]);
-    return true;
+static void take_turn(const struct mdns_node *const claims[], size_t n, size_t turn, char out[ROSTER_ADDRESS]) {
+    char text[DISCOVER_ADDRESS];
+    const struct turn whose = turn_take(claims, n, turn);
+    const struct mdns_node *one = claims[whose.claim];
+    discover_address(&one->places[whose.place], one->port, text);
+    snprintf(out, ROSTER_ADDRESS, "%s", text);
 }
 
-bool discovery_of_cluster(const struct discovery *d, const uint8_t root[DIGEST_BYTES], size_t i,
+// Members take turns; of each of them those who claim to be it do.
+bool discovery_candidate(const struct discovery *d, size_t turn, char out[ROSTER_ADDRESS]) {
+    const struct cluster *c = d ? d->s->cluster : NULL;
+    const struct mdns_node *claims[LIMIT_DISCOVERED];
+    const struct peer *claimed[PEERS_MOST], *p = NULL;
+    char own[ABOUT_CLUSTER];
+    size_t n = 0;
+    if (!c || !c->roster) return false;
+    fingerprint(c, own);
+    while ((p = peers_next(c->peers, p)) && n < PEERS_MOST)
+        if (!p->up && claims_of(d, own, p->id, claims)) claimed[n++] = p;
+    if (!n) return false;
+    p = claimed[turn % n];
+    take_turn(claims, claims_of(d, own, p->id, claims), turn / n, out);
+    return strcmp(out, p->address) != 0; // it is dialled there
+}
+
+bool discovery_of_cluster(const struct discovery *d, const uint8_t root[DIGEST_BYTES], size_t turn,
                           char out[ROSTER_ADDRESS]) {
-    char wanted[ABOUT_CLUSTER], text[DISCOVER_ADDRESS];
+    const struct mdns_node *claims[LIMIT_DISCOVERED];
+    char wanted[ABOUT_CLUSTER];
     shorten(root, wanted);
-    for (size_t k = 0; d && k < d->n_nodes; k++) {
-        const struct mdns_node *n = &d->nodes[k];
-        if (n->gone || !n->port || strcmp(n->about.cluster, wanted) != 0) continue;
-        if (i >= n->n_places) {
-            i -= n->n_places;
-            continue;
-        }
-        discover_address(&n->places[i], n->port, text);
-        snprintf(out, ROSTER_ADDRESS, "%s", text);
-        return true;
-    }
-    return false;
+    size_t n = d ? claims_of(d, wanted, NULL, claims) : 0;
+    if (n) take_turn(claims, n, turn, out);
+    return n;
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg) {
@@ -116,8 +127,6 @@ static void on_tick(evutil_socket_t fd, short what, void *arg) {
     if (!d->s->models) return; // the daemon is stopping
     publish(d);
     d->n_nodes = discover_nodes(d->discover, d->nodes, LIMIT_DISCOVERED);
-    d->n_candidates = 0;
-    for (size_t i = 0; i < d->n_nodes; i++) add_candidates(d, &d->nodes[i]);
 }
 
 // ---------------------------------------------------------------- what is shown

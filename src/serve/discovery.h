@@ -14,8 +14,9 @@ void discovery_free(struct discovery *d);                                 // bef
 // d may be NULL in these.
 json_t *discovery_nodes_json(const struct discovery *d);  // [{name, instance, state, member, ...}], all shown escaped
 json_t *discovery_status_json(const struct discovery *d); // {state, instance, ...}
-// The i-th address at which a member that is down may be; false: there are no more.
-bool discovery_candidate(const struct discovery *d, size_t i, char out[ROSTER_ADDRESS]);
-// The i-th address of those who say that they are of the cluster with this root (SHA-256 of its key), likewise.
-bool discovery_of_cluster(const struct discovery *d, const uint8_t root[DIGEST_BYTES], size_t i,
+// An address at which a member that is down may be: turn after turn (0, 1, 2, ...) of another one, fairly, so that
+// liars crowd nobody out (discover/turn.h). False: there is none in this turn.
+bool discovery_candidate(const struct discovery *d, size_t turn, char out[ROSTER_ADDRESS]);
+// An address of those who say that they are of the cluster with this root (SHA-256 of its key), likewise.
+bool discovery_of_cluster(const struct discovery *d, const uint8_t root[DIGEST_BYTES], size_t turn,
                           char out[ROSTER_ADDRESS]);

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { JOIN_LOOK_MS = 500 };
+enum { JOIN_LOOK_MS = 500, JOIN_TURNS = 64 }; // JOIN_TURNS: of those who were discovered, at a look
 
 struct joining {
     struct cluster *c;
@@ -21,7 +21,7 @@ struct joining {
     size_t next;                                  // of the token's addresses
     char at[ROSTER_ADDRESS];                      // the one that is tried, or talked to
     char found[LIMIT_JOIN_FOUND][ROSTER_ADDRESS]; // discovered ones that were tried
-    size_t n_found;
+    size_t n_found, turn;
     bool hearsay;         // `at` is one of these
     struct event *search; // for more of them
     uint64_t until_ns;    // how long; 0 = it has not begun
@@ -213,8 +213,8 @@ static bool was_tried(const struct joining *j, const char *address) {
 }
 
 static bool find(struct joining *j) {
-    for (size_t i = 0; j->n_found < LIMIT_JOIN_FOUND; i++) {
-        if (!discovery_of_cluster(j->c->s->discovery, j->token.root, i, j->at)) return false;
+    for (size_t i = 0; i < JOIN_TURNS && j->n_found < LIMIT_JOIN_FOUND; i++) {
+        if (!discovery_of_cluster(j->c->s->discovery, j->token.root, j->turn++, j->at)) return false;
         if (was_tried(j, j->at)) continue;
         memcpy(j->found[j->n_found++], j->at, sizeof j->at);
         return j->hearsay = true;

@@ -145,9 +145,7 @@ static bool next_static(struct cluster *c) {
 }
 
 static bool next_discovered(struct cluster *c) {
-    if (discovery_candidate(c->s->discovery, c->next_candidate++, c->looking_at)) return true;
-    c->next_candidate = 1;
-    return discovery_candidate(c->s->discovery, 0, c->looking_at);
+    return discovery_candidate(c->s->discovery, c->next_candidate++, c->looking_at);
 }
 
 // In turn, so that strangers who claim to be members cannot keep static addresses from being tried.
