@@ -195,6 +195,8 @@ int burst_send(struct wire *w, struct burst *p, struct err *e) {
     p->writers--;
     if (!rc) {
         p->figures.total += f.length;
+        p->figures.bytes = p->figures.total;
+        p->figures.ns = clock_mono_ns() - p->begun_ns;
         p->figures.cpu_ns += cpu_ns;
     }
     if (!p->link) transfers_wake_held(t);

@@ -12,7 +12,8 @@ struct sink;
 
 struct burst_figures {
     uint64_t total;     // bytes sent, or that have arrived
-    uint64_t bytes, ns; // sink: those after the beginning, and the time in which they arrived; 0 = too few came
+    uint64_t bytes, ns; // sink: those after the beginning, and the time in which they arrived; 0 = too few came.
+                        // Sender: all, and the time from the first frame until the last one was in the socket
     uint64_t cpu_ns;    // of the threads of the connections, for `total`
 };
 // At most once. why: it failed, and the figures are of no use; else NULL.

@@ -102,12 +102,15 @@ static void measures(void **arg) {
     for (int from = 0; from < SIDES; from++) {
         struct end sent, came;
         struct sink *sink = open_sink(1 - from, most, &came);
+        uint64_t before = clock_mono_ns();
         struct burst *probe = open_burst(from, most, 5 * NS_PER_S, &sent);
         assert_true(sink && probe);
         RUN_UNTIL(sent.told);
         assert_false(sent.failed);
         assert_int_equal(sent.figures.total, most);
         assert_true(sent.figures.cpu_ns > 0);
+        assert_int_equal(sent.figures.bytes, most);
+        assert_true(sent.figures.ns > 0 && sent.figures.ns <= clock_mono_ns() - before);
         sink_await(sink, sent.figures.total);
         RUN_UNTIL(came.told);
         assert_false(came.failed);

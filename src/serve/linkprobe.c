@@ -31,7 +31,9 @@ struct linkprobe {
     void *arg;
     struct event *deadline;
     struct burst *probe; // NULL: not allowed to yet
+    uint64_t begun_ns;   // when it was allowed to
     bool sent, told;
+    struct burst_figures figures; // of what was sent
     struct linkprobe_result result;
 };
 
@@ -61,6 +63,7 @@ static void on_sent(void *arg, const struct burst_figures *f, const struct err *
     struct err e;
     struct probemsg m = {.type = PROBEMSG_SENT, .n = p->spec.number, .bytes = f->total};
     p->sent = true;
+    p->figures = *f;
     p->result.sent = f->total;
     p->result.cpu_here_ns = f->cpu_ns;
     int rc = tell(p->s, p->spec.node, &m, &e); // also where it failed: the receiver need not wait
@@ -73,8 +76,14 @@ static void on_sent(void *arg, const struct burst_figures *f, const struct err *
 static void begin(struct linkprobe *p) {
     struct err why = {.code = ERR_INTERNAL, .msg = "out of memory"};
     if (p->probe) return;
+    p->begun_ns = clock_mono_ns();
     p->probe = burst_open(cluster_transfers(p->s->cluster), &p->spec, on_sent, p, &why);
     if (!p->probe || arm(p->deadline, p->spec.ns / NS_PER_MS + LIMIT_KV_CONNECT_MS + TAIL_MS)) finish(p, &why);
+}
+
+// The time in which so many bytes were sent.
+static uint64_t sent_within(const struct linkprobe *p, uint64_t bytes) {
+    return p->figures.bytes ? (uint64_t)((double)p->figures.ns * (double)bytes / (double)p->figures.bytes) : 0;
 }
 
 static void take_report(struct linkprobe *p, const struct burst_figures *f) {
@@ -83,9 +92,12 @@ static void take_report(struct linkprobe *p, const struct burst_figures *f) {
         err_set(&why, ERR_INVALID, "the other node reports bytes that were not sent");
     else if (!f->bytes)
         err_set(&why, ERR_UNREACHABLE, "too little has arrived to say how fast the link is");
+    else if (f->ns > clock_mono_ns() - p->begun_ns)
+        err_set(&why, ERR_INVALID, "the other node reports a longer time than the measurement took");
     else {
+        uint64_t least_ns = sent_within(p, f->bytes) / LINKPROBE_FASTER;
         p->result.bytes = f->bytes;
-        p->result.ns = f->ns;
+        p->result.ns = f->ns > least_ns ? f->ns : least_ns;
         p->result.cpu_there_ns = f->cpu_ns;
         finish(p, NULL);
         return;

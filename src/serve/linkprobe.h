@@ -5,6 +5,8 @@
 #include "serve/probemsg.h"
 #include "serve/serve.h"
 
+enum { LINKPROBE_FASTER = 4 };
+
 struct linkprobe; // sends
 struct linkhost;  // receives
 
@@ -16,7 +18,10 @@ struct linkprobe_result {
 // Once, from the loop, with a result or a reason; linkprobe_end is to follow, and may be called in it.
 typedef void (*linkprobe_done)(void *arg, const struct linkprobe_result *r, const struct err *why);
 
-// Asks the other node. bytes and ms: at most so many. ERR_UNREACHABLE, ERR_BUSY: KV rows travel there.
+// Asks the other node. bytes and ms: at most so many. Its word about the time counts within what this node has seen: a
+// time longer than all of it is refused, and bytes count as at most LINKPROBE_FASTER times as fast as they were sent
+// (the beginning is slower than the rest; what came faster than that had waited in buffers, or is a lie).
+// ERR_UNREACHABLE, ERR_BUSY: KV rows travel there.
 struct linkprobe *linkprobe_start(struct serve *s, const char *node, uint64_t bytes, unsigned ms, linkprobe_done done,
                                   void *arg, struct err *e) MUST_USE;
 bool linkprobe_asks(const struct linkprobe *p);                      // it waits for the other node's consent

@@ -47,7 +47,9 @@ static int get_figures(const json_t *msg, struct burst_figures *f, struct err *e
         get_count(msg, "cpu_ns", 0, MOST_NS, &f->cpu_ns, e))
         return -1;
     if (f->bytes > f->total) return err_param(e, "bytes", "more bytes were measured than have arrived");
-    return !f->bytes == !f->ns ? 0 : err_param(e, "ns", "bytes without a time, or a time without bytes");
+    if (!f->bytes != !f->ns) return err_param(e, "ns", "bytes without a time, or a time without bytes");
+    if ((double)f->bytes * 1e9 <= (double)f->ns * LIMIT_LINK_RATE) return 0;
+    return err_param(e, "ns", "no link is as fast as %g bytes per second", (double)f->bytes * 1e9 / (double)f->ns);
 }
 
 int probemsg_read(const json_t *msg, struct probemsg *m, struct err *e) {

@@ -24,5 +24,6 @@ struct probemsg {
 
 json_t *probemsg_write(const struct probemsg *m); // a new reference; NULL when out of memory
 bool probemsg_is(const char *type);               // "link.*", known or not
-// Fails with err.param = the member that makes no sense. Figures fit together: bytes <= total, both within the bounds.
+// Fails with err.param = the member that makes no sense. Figures fit together: bytes <= total, both within the bounds,
+// no faster than LIMIT_LINK_RATE.
 int probemsg_read(const json_t *msg, struct probemsg *m, struct err *e) MUST_USE;

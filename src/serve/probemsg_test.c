@@ -58,6 +58,7 @@ static void test_nonsense(void **state) {
         {"{\"t\":\"link.report\",\"n\":1,\"total\":5,\"bytes\":5,\"ns\":0,\"cpu_ns\":1}", "ns"},
         {"{\"t\":\"link.report\",\"n\":1,\"total\":5,\"bytes\":0,\"ns\":7,\"cpu_ns\":1}", "ns"},
         {"{\"t\":\"link.report\",\"n\":1,\"total\":5,\"bytes\":5,\"ns\":1}", "cpu_ns"},
+        {"{\"t\":\"link.report\",\"n\":1,\"total\":4194304,\"bytes\":4194304,\"ns\":5,\"cpu_ns\":1}", "ns"},
         {"{\"t\":\"link.report\",\"n\":1,\"total\":5,\"bytes\":5,\"ns\":9e18,\"cpu_ns\":1}", "ns"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -23,6 +23,7 @@ static void check(const json_t *msg) {
     must(m.n > 0 && m.bytes <= LIMIT_PROBE_BYTES && m.ms <= LIMIT_PROBE_SECONDS * 1000);
     must(m.figures.bytes <= m.figures.total && m.figures.total <= LIMIT_PROBE_BYTES);
     must(!m.figures.bytes == !m.figures.ns);
+    must((double)m.figures.bytes * 1e9 <= (double)m.figures.ns * LIMIT_LINK_RATE);
     must(m.type != PROBEMSG_ASK || (m.bytes && m.ms));
     json_t *wire = probemsg_write(&m);
     must(wire && !probemsg_read(wire, &again, &e));
