@@ -170,7 +170,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg) {
     if (!c->roster) return;
     membership_keep(c);
     cluster_try_listen(c);
-    gossip_models(c);
+    gossip_changes(c);
     locate_members(c);
 }
 
@@ -221,7 +221,7 @@ void cluster_free(struct cluster *c) {
     identity_close(&c->identity);
     roster_free(c->roster);
     for (size_t i = 0; i < ROSTER_NODES; i++) json_decref(c->notes[i].about);
-    free(c->told_models);
+    free(c->told);
     if (c->lock >= 0) close(c->lock);
     free(c);
 }

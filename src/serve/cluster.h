@@ -33,6 +33,7 @@ const char *cluster_role(const struct cluster *c, const char *id); // the roster
 // What a peer has last said about its models, [{name, state, contract, weights}]; NULL while its link is down.
 // Borrowed until the loop goes on.
 const json_t *cluster_models_of(const struct cluster *c, const struct peer *p);
+const json_t *cluster_links_of(const struct cluster *c, const struct peer *p); // likewise, {id: {bytes_s, rtt_s}}
 
 // What the rest of the daemon hears of the links. One listener; members may be NULL. `message` gets every type that is
 // not the membership's own ("roster", "left", "state"); of nodes that are no members nothing is heard.

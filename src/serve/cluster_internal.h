@@ -18,8 +18,8 @@ enum { CLUSTER_TICK_MS = 1000, CLUSTER_REACH_MS = 4000, CLUSTER_PARTING_MS = 500
 struct note {
     char id[IDENTITY_ID]; // "" = free
     bool left;            // it said so
-    bool absurd;          // it told an absurd profile, which was logged
-    json_t *about;    // {version, epoch, digest, models}, the newest; NULL = it has said nothing since its link is up
+    bool absurd;          // it told an absurd profile or link, which was logged
+    json_t *about; // {version, epoch, digest, models, links}, the newest; NULL = nothing was said since its link is up
     uint64_t down_ns; // since when its link is down; 0 = never was up, or is
 };
 
@@ -55,7 +55,7 @@ struct cluster {
     struct cluster_events ev;
     void *arg;
     struct event *tick, *parting;
-    char *told_models; // the text that was told last
+    char *told; // the models and links that were told last, as a text
 
     TAILQ_HEAD(, invitation) invitations;
     TAILQ_HEAD(, guest) guests;
@@ -97,7 +97,7 @@ void gossip_up(struct cluster *c, const struct peer *p);
 void gossip_message(struct cluster *c, const struct peer *p, const json_t *msg);
 void gossip_roster(struct cluster *c, const struct peer *from); // to all but `from`
 void gossip_state(struct cluster *c);                           // what this node has, to all
-void gossip_models(struct cluster *c);                          // where they have changed since the last time
+void gossip_changes(struct cluster *c);                         // where that is another than the last time
 void gossip_left(struct cluster *c);                            // this node leaves
 
 // ---- invite.c

@@ -55,7 +55,7 @@ static json_t *node_json(struct cluster *c, const struct roster_node *n) {
                           p && p->address[0] ? p->address : n->address, "since_s", since_s(p, note), "rtt_ms",
                           up && p->rtt_ns ? json_real((double)p->rtt_ns / 1e6) : json_null(), "why",
                           p && !up ? text_or_null(&p->why) : json_null(), "link", links_json(c->s->links, n->id));
-    if (o && about) json_object_update_missing(o, about); // version, epoch, digest, models
+    if (o && about) json_object_update_missing(o, about); // version, epoch, digest, models, links
     json_decref(about);
     return o;
 }

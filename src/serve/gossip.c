@@ -1,9 +1,11 @@
 // What members tell each other: rosters, and what each of them has.
-//   {"t":"roster","roster":{body,sig}}    {"t":"state","epoch":n,"digest":HEX,"models":[..]}    {"t":"left"}
+//   {"t":"roster","roster":{body,sig}}    {"t":"state","epoch":n,"digest":HEX,"models":[..],"links":{..}}
+//   {"t":"left"}
 #include "base/bytes.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "serve/cluster_internal.h"
+#include "serve/links.h"
 #include "serve/profiles.h"
 
 #include <stdlib.h>
@@ -27,8 +29,9 @@ static json_t *models_json(const struct cluster *c) {
 json_t *gossip_about(const struct cluster *c) {
     char digest[2 * DIGEST_BYTES + 1] = "";
     if (c->roster) hex_encode(c->roster->digest, DIGEST_BYTES, digest);
-    return json_pack("{s:s, s:I, s:s, s:o}", "version", NEBULUS_VERSION, "epoch",
-                     (json_int_t)(c->roster ? c->roster->epoch : 0), "digest", digest, "models", models_json(c));
+    return json_pack("{s:s, s:I, s:s, s:o, s:o}", "version", NEBULUS_VERSION, "epoch",
+                     (json_int_t)(c->roster ? c->roster->epoch : 0), "digest", digest, "models", models_json(c),
+                     "links", links_tell(c->s->links));
 }
 
 // ---------------------------------------------------------------- what comes in
@@ -37,11 +40,23 @@ static json_t *short_text(const json_t *o, const char *name) {
     return json_string(text && strlen(text) <= LIMIT_MODEL_NAME ? text : "");
 }
 
+// Told once of a node.
+static void refuse(struct note *note, const char *what, const struct err *why) {
+    if (!note->absurd) log_warn("%s from node %.8s is refused: %s", what, note->id, why->msg);
+    note->absurd = true;
+}
+
 static json_t *clean_profile(struct note *note, const json_t *said) {
     struct err why = {.code = ERR_NONE};
     json_t *clean = profiles_clean(said, &why);
-    if (why.code && !note->absurd) log_warn("a profile from node %.8s is refused: %s", note->id, why.msg);
-    note->absurd |= why.code != ERR_NONE;
+    if (why.code) refuse(note, "a profile", &why);
+    return clean;
+}
+
+static json_t *clean_links(struct note *note, const json_t *said) {
+    struct err why = {.code = ERR_NONE};
+    json_t *clean = links_clean(said, &why);
+    if (why.code) refuse(note, "a list of links", &why);
     return clean;
 }
 
@@ -61,18 +76,22 @@ static json_t *clean_models(struct note *note, const json_t *list) {
 static void take_about(struct note *note, const json_t *about) {
     const json_t *said = json_object_get(about, "version") ? about : note->about; // "state" does not repeat it
     json_t *clean =
-        json_pack("{s:o, s:I, s:o, s:o}", "version", short_text(said, "version"), "epoch",
+        json_pack("{s:o, s:I, s:o, s:o, s:o}", "version", short_text(said, "version"), "epoch",
                   json_integer_value(json_object_get(about, "epoch")), "digest", short_text(about, "digest"), "models",
-                  clean_models(note, json_object_get(about, "models")));
+                  clean_models(note, json_object_get(about, "models")), "links",
+                  clean_links(note, json_object_get(about, "links")));
     json_decref(note->about);
     note->about = clean;
 }
 
-const json_t *cluster_models_of(const struct cluster *c, const struct peer *p) {
+static const json_t *said_by(const struct cluster *c, const struct peer *p, const char *what) {
     for (size_t i = 0; i < ROSTER_NODES; i++)
-        if (!strcmp(c->notes[i].id, p->id)) return json_object_get(c->notes[i].about, "models");
+        if (!strcmp(c->notes[i].id, p->id)) return json_object_get(c->notes[i].about, what);
     return NULL;
 }
+
+const json_t *cluster_models_of(const struct cluster *c, const struct peer *p) { return said_by(c, p, "models"); }
+const json_t *cluster_links_of(const struct cluster *c, const struct peer *p) { return said_by(c, p, "links"); }
 
 static void send_roster(struct cluster *c, const struct peer *p) {
     struct err why;
@@ -146,18 +165,18 @@ void gossip_state(struct cluster *c) {
     json_decref(state);
 }
 
-void gossip_models(struct cluster *c) {
-    json_t *list = models_json(c);
-    char *models = list ? json_text(list) : NULL;
-    bool same = models && c->told_models && !strcmp(models, c->told_models);
-    if (models && !same) {
+void gossip_changes(struct cluster *c) {
+    json_t *both = json_pack("[o, o]", models_json(c), links_tell(c->s->links));
+    char *now = both ? json_text(both) : NULL;
+    bool same = now && c->told && !strcmp(now, c->told);
+    if (now && !same) {
         gossip_state(c);
-        free(c->told_models);
-        c->told_models = models;
-        models = NULL;
+        free(c->told);
+        c->told = now;
+        now = NULL;
     }
-    free(models);
-    json_decref(list);
+    free(now);
+    json_decref(both);
 }
 
 void gossip_left(struct cluster *c) {

@@ -8,12 +8,14 @@
 
 // After a link has come up the node with the smaller id measures first. TRIES: where the link is busy.
 enum { TICK_MS = 500, FIRST_MS = 400, SECOND_MS = 1600, AGAIN_MS = 3000, TRIES = 5 };
-static const double NEWER = 0.5; // weight of what a stream has just shown
+static const double NEWER = 0.5;    // weight of what a stream has just shown
+static const double NOTABLE = 1.25; // a change by this factor is told
 
 struct line { // a link
     struct links *of;
     char node[NODE_ID]; // "" = free
     struct links_estimate estimate;
+    struct link_cost told; // to the other nodes
     struct linkprobe *probe;
     linkprobe_done done; // of the probe; NULL: nobody asks
     void *arg;
@@ -65,6 +67,22 @@ json_t *links_json(const struct links *l, const char *node) {
     if (!links_estimate(l, node, &e)) return json_null();
     return json_pack("{s:f, s:s, s:f}", "gbit_s", e.bytes_s * 8 / 1e9, "source",
                      e.source == LINKS_PROBE ? "probe" : "stream", "age_s", (double)(clock_mono_ns() - e.at_ns) / 1e9);
+}
+
+static bool is_notable(double told, double now) { return now > told * NOTABLE || now < told / NOTABLE; }
+
+json_t *links_tell(struct links *l) {
+    json_t *all = json_object();
+    for (size_t i = 0; l && i < ROSTER_NODES; i++) {
+        struct line *line = &l->lines[i];
+        const struct peer *p = line->node[0] ? cluster_find(l->s->cluster, line->node) : NULL;
+        if (!p || !p->up || line->estimate.source == LINKS_UNKNOWN) continue;
+        const struct link_cost now = {.bytes_s = line->estimate.bytes_s, .rtt_s = (double)p->rtt_ns / 1e9};
+        if (is_notable(line->told.bytes_s, now.bytes_s) || is_notable(line->told.rtt_s, now.rtt_s)) line->told = now;
+        json_object_set_new(all, line->node,
+                            json_pack("{s:f, s:f}", "bytes_s", line->told.bytes_s, "rtt_s", line->told.rtt_s));
+    }
+    return all;
 }
 
 static void learn(struct line *line, uint64_t bytes, uint64_t ns, enum links_source source) {

@@ -3,6 +3,7 @@
 // is made by itself once a link is up and nothing streams there. Threads: the event-loop thread.
 #pragma once
 
+#include "plan/cost.h"
 #include "serve/linkprobe.h"
 
 enum { LINKS_AUTO_BYTES = 4 << 20, LINKS_AUTO_MS = 250 };
@@ -26,6 +27,15 @@ json_t *links_json(const struct links *l, const char *node); // {gbit_s, source,
 int links_measure(struct links *l, const char *node, uint64_t bytes, unsigned ms, linkprobe_done done, void *arg,
                   struct err *e) MUST_USE;
 void links_forget(struct links *l, const void *arg); // its `done` is not called any more
+
+// The links between some nodes, as far as anybody knows: out[from * n + to], where a node's own word about what it
+// sends comes first, and a link that only its other end knows is taken for as fast both ways. bytes_s = 0: not known.
+void links_among(const struct serve *s, const char (*ids)[NODE_ID], size_t n, struct link_cost *out);
+
+// ---- what nodes tell each other (serve/gossip.c): new references
+// {NODE ID: {"bytes_s":b,"rtt_s":t}, ...} of the nodes that are up; changed where a link has notably. NULL is fine.
+json_t *links_tell(struct links *l);
+json_t *links_clean(const json_t *said, struct err *e) MUST_USE; // as profiles_clean
 
 // ---- what the cluster tells
 void links_up(struct links *l, const struct peer *p);

@@ -13,11 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    SIZES = 16,
-    REASON_BYTES = 1024,
-    LIST_BYTES = 256
-}; // SIZES: classes of prompts, each up to four times as long as the one before
+// SIZES: classes of prompts, each up to four times as long as the one before. CHUNK: where a node does not say.
+enum { SIZES = 16, REASON_BYTES = 1024, LIST_BYTES = 256, CHUNK = 512 };
 static const double NEWEST = 0.25, BYTES_PER_TOKEN = 4, ANSWER_TOKENS = 256, GUESS = 1;
 
 struct choice {
@@ -139,6 +136,9 @@ static void add_node(struct serve *s, struct planning *p, const struct planning_
     node_name(s, id, p->names[at], sizeof p->names[at]);
     p->export_s[at] = known.export_bytes_s;
     p->import_s[at] = known.import_bytes_s;
+    p->rows_s[at] = profiles_rows_s(s, id, q->model);
+    p->rows[at] = known.rows;
+    if (!at) p->input.chunk = known.chunk > 0 ? known.chunk : CHUNK;
     *n = (struct plan_node){.name = p->names[at],
                             .profile = known.profile,
                             .role = role_of(cluster_role(s->cluster, id)),
@@ -173,10 +173,11 @@ static void add_nodes(struct serve *s, struct planning *p, const struct planning
 // How many times as much a link carries of rows that are packed for it.
 static double packing(const struct serve *s, const struct kv_shape *shape, const char *wire, double rows_s,
                       double bytes_s) {
-    if (shape->dtype != KV_F16) return 1;
+    size_t packed = kv_token_bytes(shape, KV_Q8_0);
+    if (shape->dtype != KV_F16 || !packed) return 1;
     const char *word = *wire ? wire : s->settings.kv_wire;
-    bool packed = !strcmp(word, "auto") ? wire_choose(shape, rows_s, bytes_s) == KV_Q8_0 : !strcmp(word, "q8_0");
-    return packed ? (double)kv_token_bytes(shape, KV_F16) / (double)kv_token_bytes(shape, KV_Q8_0) : 1;
+    bool packs = !strcmp(word, "auto") ? wire_choose(shape, rows_s, bytes_s) == KV_Q8_0 : !strcmp(word, "q8_0");
+    return packs ? (double)kv_token_bytes(shape, KV_F16) / (double)packed : 1;
 }
 
 // Rows leave a cache, travel and enter another one at the same time. 0 = not known.
@@ -185,35 +186,28 @@ static double slowest(double link, double out, double in) {
     return in > 0 ? fmin(link, in) : link;
 }
 
-static void add_links(struct serve *s, struct planning *p, const struct kv_shape *shape,
-                      const struct planning_question *q) {
-    for (size_t i = 1; i < p->input.n; i++) {
-        struct links_estimate known;
-        const struct peer *peer = cluster_find(s->cluster, p->ids[i]);
-        if (!peer || !links_estimate(s->links, p->ids[i], &known)) continue;
-        for (int there = 0; there < 2; there++) {
-            size_t from = there ? i : 0, to = there ? 0 : i;
-            double rows_s = profiles_rows_s(s, p->ids[from], q->model);
-            double more = packing(s, shape, q->wire, rows_s, known.bytes_s);
-            p->links[from * p->input.n + to] =
-                (struct link_cost){.bytes_s = slowest(known.bytes_s * more, p->export_s[from], p->import_s[to]),
-                                   .rtt_s = (double)peer->rtt_ns / 1e9};
-        }
+// Where rows do not stream - a state moves only after a pause, which is no plan yet - there is no link.
+static void add_links(const struct serve *s, struct planning *p, const struct planning_question *q) {
+    size_t n = p->input.n;
+    links_among(s, (const char(*)[NODE_ID])p->ids, n, p->links);
+    for (size_t i = 0; i < n * n; i++) {
+        size_t from = i / n, to = i % n;
+        struct link_cost *l = &p->links[i];
+        bool streams = p->rows[from].layers > 0 && p->rows[to].layers > 0 && l->bytes_s > 0;
+        double more = streams ? packing(s, &p->rows[from], q->wire, p->rows_s[from], l->bytes_s) : 0;
+        l->bytes_s = streams ? slowest(l->bytes_s * more, p->export_s[from], p->import_s[to]) : 0;
     }
 }
 
-// here: NULL where the model is not ready on this node. Nothing travels then: links of this node only are known.
-static void add_rows(struct serve *s, struct planning *p, const struct planning_question *q,
-                     const struct worker_info *here) {
+// What travels, by the first node that says so.
+static void add_rows(const struct serve *s, struct planning *p, const struct planning_question *q) {
+    size_t i = 0;
+    while (i < p->input.n && p->rows[i].layers < 1) i++;
     p->input.rows.layers = 1;
-    p->input.chunk = 512;
-    if (!here) return;
-    const struct kv_shape *shape = &here->kv;
-    if (here->chunk > 0) p->input.chunk = here->chunk;
-    if (shape->form != KV_ROWS || shape->layers < 1) return; // a state moves only after a pause, which is no plan yet
-    p->input.rows.layers = shape->layers;
-    p->input.rows.token_bytes = (double)kv_token_bytes(shape, shape->dtype);
-    if (strcmp(p->ids[0], node_self(s)) == 0) add_links(s, p, shape, q);
+    if (i == p->input.n) return;
+    p->input.rows.layers = p->rows[i].layers;
+    p->input.rows.token_bytes = (double)kv_token_bytes(&p->rows[i], p->rows[i].dtype);
+    add_links(s, p, q);
 }
 
 // NULL where the model is not ready on this node.
@@ -336,7 +330,7 @@ struct planning *planning_new(struct serve *s, const struct planning_question *q
         nobody(s, q->model, e);
         return NULL;
     }
-    add_rows(s, p, q, here);
+    add_rows(s, p, q);
     forbid(s, p, q);
     recall(s, p, q);
     return p;

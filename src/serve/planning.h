@@ -2,17 +2,14 @@
 // roles; and what it learns from finished jobs for the next questions. Threads: the event-loop thread only.
 //
 // - A node counts that is up, has the model ready with the same weights, and a profile that rests on measurements.
-// Where
-//   the node of today's default has none, nothing is planned.
-// - Links are those of this node, each taken for as fast in the other direction; pairs without it are not planned.
+//   Where the node of today's default has none, nothing is planned. This node need not have the model.
+// - Pairs are any two of them: of links that are not this node's it knows what their ends tell (serve/links.h).
 // - A prompt that is no list of ids is told in tokens by the worker only: before, its bytes are divided by the bytes
-// per
-//   token of this model's latest prompts (4 before the first one).
+//   per token of this model's latest prompts (4 before the first one).
 // - An answer is expected to have max_tokens; where the model's answers that ended by themselves were shorter on
 //   average, that many (256 where neither is known).
 // - Of a prompt whose tokens are known (serve/question.h) it is known how many this node keeps of an earlier request,
-// and
-//   how many others do at least, by the marks that they tell (engine/kept.h).
+//   and how many others do at least, by the marks that they tell (engine/kept.h).
 // - What the policy does not permit is no plan: neither a phase at a node nor rows from one to another.
 #pragma once
 
@@ -31,6 +28,8 @@ struct planning { // one question; big: on the heap
     struct plan_node nodes[PLAN_NODES];
     struct link_cost links[PLAN_NODES * PLAN_NODES];
     double export_s[PLAN_NODES], import_s[PLAN_NODES]; // bytes per second out of a node's KV cache, and into it
+    double rows_s[PLAN_NODES];                         // that a prompt makes there; 0 = not known
+    struct kv_shape rows[PLAN_NODES];                  // layers = 0: they do not stream
     char ids[PLAN_NODES][NODE_ID], names[PLAN_NODES][PEERS_NAME];
     char forbidden[PLAN_NODES][PLANNING_REASON];
     struct policy_spot spots[PLAN_NODES];

@@ -25,7 +25,9 @@ static struct {
     struct kept_marks kept;
 } world[NODES];
 static struct serve s;
-static struct kv_shape shape;
+static struct kv_shape shape; // of this node's cache; those of the others are alike
+static char usual[NODE_ID];   // today's default
+static double between;        // bytes per second of the links between the others, 0 = nobody has told
 static json_t *told;
 
 // ---------------------------------------------------------------- the world
@@ -99,6 +101,7 @@ void node_name(const struct serve *serve, const char *id, char *out, size_t size
 bool profiles_known(const struct serve *serve, const char *id, const char *model, struct profiled *out) {
     (void)serve;
     *out = world[at(id)].known;
+    if (shape.form == KV_ROWS) out->rows = shape;
     return world[at(id)].measured && !strcmp(model, "m");
 }
 
@@ -113,10 +116,13 @@ double profiles_rows_s(const struct serve *serve, const char *id, const char *mo
     return profiles_known(serve, id, model, &known) ? 512 / prefill_seconds(&known.profile, 512, 0) : 0;
 }
 
-bool links_estimate(const struct links *l, const char *node, struct links_estimate *out) {
-    assert_null(l);
-    *out = (struct links_estimate){.bytes_s = world[at(node)].bytes_s, .source = LINKS_PROBE};
-    return world[at(node)].bytes_s > 0;
+void links_among(const struct serve *serve, const char (*ids)[NODE_ID], size_t n, struct link_cost *out) {
+    assert_ptr_equal(serve, &s);
+    for (size_t i = 0; i < n * n; i++) {
+        size_t from = at(ids[i / n]), to = at(ids[i % n]);
+        double with_self = from == to ? 0 : world[from ? from : to].bytes_s;
+        out[i] = (struct link_cost){.bytes_s = from && to && from != to ? between : with_self};
+    }
 }
 
 // The policy of the test; everything is permitted to ann where it is NULL.
@@ -161,6 +167,8 @@ static int setup(void **state) {
         world[i].known = (struct profiled){.profile = i == 1 ? reader : slow, .free_cells = 4096, .error = 0.1};
     }
     shape = (struct kv_shape){.form = KV_ROWS, .dtype = KV_F16, .layers = 4, .unit = 64, .width = {64, 64}};
+    between = 0;
+    snprintf(usual, sizeof usual, "aaaa");
     settings_defaults(&s.settings);
     s.planner = planner_new(&e);
     return s.planner ? 0 : -1;
@@ -182,15 +190,14 @@ static struct course_spec spec;
 static const char *handover; // as wished
 static struct err why;
 
-// Today's default is this node.
 static int place(size_t prompt, int64_t gen, const char *prefill, const char *decode) {
     struct gen_request r = {.kind = PROMPT_TOKENS, .prompt = json_array(), .max_tokens = gen, .ignore_eos = true};
     struct placement_wish wish = {
         .prefill = prefill, .decode = decode, .handover = handover, .gen = &r, .who = &ann_asks};
     for (size_t i = 0; i < prompt; i++) json_array_append_new(r.prompt, json_integer(1));
     spec = (struct course_spec){.model = "m", .zero_stall = true};
-    snprintf(spec.prefill, sizeof spec.prefill, "%s", prefill ? prefill : "aaaa");
-    snprintf(spec.decode, sizeof spec.decode, "%s", decode ? decode : "aaaa");
+    snprintf(spec.prefill, sizeof spec.prefill, "%s", prefill ? prefill : usual);
+    snprintf(spec.decode, sizeof spec.decode, "%s", decode ? decode : usual);
     int rc = planning_place(&s, &wish, &spec, &why);
     json_decref(r.prompt);
     return rc;
@@ -214,6 +221,40 @@ static void test_long_prompts_go_over_two_nodes(void **state) {
     assert_non_null(strstr(spec.plan.reason, "b reads in"));
     assert_int_equal(place(20, 50, NULL, NULL), 0);
     expect("aaaa", "aaaa");
+    assert_string_equal(spec.plan.mode, "local");
+}
+
+// Neither node of the pair is this one, which need not even have the model.
+static void test_pairs_of_others(void **state) {
+    (void)state;
+    static const struct {
+        bool here;
+        double between;
+        const char *rules, *prefill, *decode;
+    } cases[] = {
+        {false, 1e9, NULL, "bbbb", "cccc"},
+        {false, 0, NULL, "cccc", "cccc"}, // nobody knows that link
+        {false, 1e9, ",{\"id\":\"f\",\"effect\":\"forbid\",\"phases\":[\"kv\"],\"src\":[\"bbbb\"]}", "cccc", "cccc"},
+        {true, 1e9, NULL, "bbbb", "cccc"}, // c writes faster than this one
+        {true, 0, NULL, "bbbb", "aaaa"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        teardown(NULL);
+        setup(NULL);
+        if (!cases[i].here) world[0].state = NULL;
+        world[2].known.profile.decode_base /= 4;
+        between = cases[i].between;
+        rules = cases[i].rules;
+        snprintf(usual, sizeof usual, "%s", cases[i].here ? "aaaa" : "bbbb");
+        assert_int_equal(place(1000, 50, NULL, NULL), 0);
+        expect(cases[i].prefill, cases[i].decode);
+        assert_true(spec.plan.made);
+    }
+    teardown(NULL);
+    setup(NULL);
+    between = 1e9;
+    shape.form = KV_OPAQUE; // a state that travels whole
+    assert_int_equal(place(1000, 50, NULL, NULL), 0);
     assert_string_equal(spec.plan.mode, "local");
 }
 
@@ -466,6 +507,7 @@ static void test_lengths_are_learnt(void **state) {
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {TEST(test_long_prompts_go_over_two_nodes),
+                                       TEST(test_pairs_of_others),
                                        TEST(test_only_nodes_that_can),
                                        TEST(test_only_what_the_policy_permits),
                                        TEST(test_where_nothing_is_known_nothing_is_planned),

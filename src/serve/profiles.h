@@ -6,6 +6,7 @@
 
 #include "base/paths.h"
 #include "engine/kept.h"
+#include "engine/kv.h"
 #include "engine/request.h"
 #include "plan/fit.h"
 #include "serve/call.h"
@@ -26,6 +27,8 @@ struct profiled {
     bool emulated;          // it is paced to a device of the catalogue
     double export_bytes_s;  // rows out of the KV cache, and
     double import_bytes_s;  // into it; 0 = not known
+    struct kv_shape rows;   // of its KV cache; layers = 0: they do not stream, or it has not told
+    int32_t chunk;          // tokens of a pass; 0 = not known
     bool seen;              // it rests on at least one measurement
 };
 

@@ -70,18 +70,32 @@ static void test_other_nodes(void **state) {
         "{\"c\":\"fast\"}",
         "{\"c\":[1,1,1,1,1],\"kept\":7}",
         "{\"c\":[1,1,1,1,1],\"kept\":[[0,5]]}",
+        "{\"c\":[1,1,1,1,1],\"rows\":7}",
+        "{\"c\":[1,1,1,1,1],\"rows\":{\"dtype\":\"f16\",\"layers\":0,\"k\":64,\"v\":64}}",
+        "{\"c\":[1,1,1,1,1],\"rows\":{\"dtype\":\"f64\",\"layers\":2,\"k\":64,\"v\":64}}",
+        "{\"c\":[1,1,1,1,1],\"rows\":{\"dtype\":\"q8_0\",\"layers\":2,\"k\":63,\"v\":64}}",
+        "{\"c\":[1,1,1,1,1],\"rows\":{\"dtype\":\"f16\",\"layers\":1024,\"k\":262144,\"v\":262144}}",
+        "{\"c\":[1,1,1,1,1],\"rows\":{\"dtype\":\"f16\",\"layers\":2,\"k\":64,\"v\":64,\"chunk\":-1}}",
+        "{\"c\":[1,1,1,1,1],\"rows\":{\"dtype\":\"f16\",\"layers\":2,\"k\":64}}",
     };
     struct err e = {.code = ERR_NONE};
     struct profiled p;
     (void)state;
     json_t *o = told("{\"c\":[1,2,3,4,5],\"error\":0.2,\"age_s\":60,\"queued\":7,\"context\":8,\"free\":9,"
+                     "\"rows\":{\"dtype\":\"q8_0\",\"layers\":3,\"k\":64,\"v\":32,\"chunk\":128},"
                      "\"emulated\":true,\"heard_s\":99999999999,\"more\":[]}");
     json_t *clean = profiles_clean(o, &e);
     assert_int_equal(e.code, ERR_NONE);
     assert_null(json_object_get(clean, "more"));
     assert_int_equal(profiles_take(clean, &p, &e), 0);
     assert_true(p.profile.prefill_pair == 3 && p.profile.decode_token == 5 && p.error == 0.2 && p.emulated);
+    assert_true(p.rows.layers == 3 && p.rows.dtype == KV_Q8_0 && p.rows.width[KV_V] == 32 && p.chunk == 128);
     assert_true(p.queued_tokens == 7 && p.context_tokens == 8 && p.free_cells == 9 && p.age_s >= 60 && p.age_s < 600);
+    json_decref(clean);
+    json_decref(o);
+    o = told("{\"c\":[1,2,3,4,5],\"rows\":null}"); // a model whose state travels whole
+    clean = profiles_clean(o, &e);
+    assert_true(profiles_take(clean, &p, &e) == 0 && p.rows.layers == 0);
     json_decref(clean);
     json_decref(o);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -97,6 +97,26 @@ def test_long_prompts_go_over_the_pair_and_short_ones_stay():
         check_told(complete(edge, LONG), "local", "edge", "edge")
 
 
+def test_a_gateway_without_the_model_plans_pairs_of_others():
+    """A laptop has neither the model nor a part in the work: what the others tell it of themselves and their link suffices."""
+    with some_nodes(TINY, TINY, None, each=({"emulate": READS}, {"emulate": WRITES}, {}), profile="on", plan="on",
+                    chunk=512) as (prime, edge, laptop):
+        wait_until("the laptop knows what both cost, and their link", lambda: knows_all(laptop))
+        plan = check_told(complete(laptop, LONG), "disaggregated", "prime", "edge")
+        check(plan["reason"].startswith("prime reads in "), f"{plan}")
+        check_moved(laptop, LONG)
+        check(laptop.trace()["nodes"] == ["prime", "edge"], f"{laptop.trace()}")
+        settle(prime, laptop)
+        check_told(complete(laptop, SHORT), "local", "edge", "edge")
+        told = lambda: [one.get("links") or {} for one in laptop.get("/nebulus/v1/nodes").json["nodes"]]
+        wait_until("each has told of both its links", lambda: all(len(links) == 2 for links in told()))
+        check(all(link["bytes_s"] > 0 < link["rtt_s"] for links in told() for link in links.values()), f"{told()}")
+        # one of them goes: no pair is planned any more
+        end_process(edge.process, signal.SIGKILL)
+        wait_until("edge is gone", lambda: not laptop.sees("edge"))
+        check_told(complete(laptop, LONG), "local", "prime", "prime")
+
+
 TWINS = "m3-ultra:1@llama-3.1-8b"
 
 
@@ -135,5 +155,6 @@ def test_a_conversation_goes_on_where_it_is_kept():
 
 
 if __name__ == "__main__":
-    run_tests([test_long_prompts_go_over_the_pair_and_short_ones_stay, test_a_conversation_goes_on_where_it_is_kept],
+    run_tests([test_long_prompts_go_over_the_pair_and_short_ones_stay,
+               test_a_gateway_without_the_model_plans_pairs_of_others, test_a_conversation_goes_on_where_it_is_kept],
               sys.argv[3:])
