@@ -8,16 +8,16 @@
 extern const struct command command_run, command_serve, command_status, command_ps, command_load, command_stop,
     command_trace, command_ls, command_show, command_import, command_rm, command_cluster, command_invite, command_join,
     command_nodes, command_node, command_plan, command_profile, command_bench, command_drain, command_leave,
-    command_revoke, command_agent, command_policy, command_can_i, command_audit, command_doctor, command_config,
-    command_completion, command_version, command_help;
+    command_revoke, command_agent, command_policy, command_can_i, command_budget, command_audit, command_doctor,
+    command_config, command_completion, command_version, command_help;
 
 static const struct command *const commands[] = {
-    &command_run,     &command_serve,   &command_status, &command_ps,     &command_load,       &command_stop,
-    &command_trace,   &command_profile, &command_ls,     &command_show,   &command_import,     &command_rm,
-    &command_cluster, &command_invite,  &command_join,   &command_nodes,  &command_node,       &command_plan,
-    &command_bench,   &command_drain,   &command_leave,  &command_revoke, &command_agent,      &command_policy,
-    &command_can_i,   &command_audit,   &command_doctor, &command_config, &command_completion, &command_version,
-    &command_help,
+    &command_run,     &command_serve,   &command_status, &command_ps,     &command_load,   &command_stop,
+    &command_trace,   &command_profile, &command_ls,     &command_show,   &command_import, &command_rm,
+    &command_cluster, &command_invite,  &command_join,   &command_nodes,  &command_node,   &command_plan,
+    &command_bench,   &command_drain,   &command_leave,  &command_revoke, &command_agent,  &command_policy,
+    &command_can_i,   &command_budget,  &command_audit,  &command_doctor, &command_config, &command_completion,
+    &command_version, &command_help,
 };
 
 int main(int argc, char **argv) {

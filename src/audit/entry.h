@@ -23,6 +23,7 @@ enum entry_type {
     ENTRY_PRUNE,
     ENTRY_RECOVER,
     ENTRY_GAP,
+    ENTRY_RESERVE,
     ENTRY_RECORDS, // those before are records
     ENTRY_CHECKPOINT = 64,
 };

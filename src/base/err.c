@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const names[] = {"none",        "invalid",   "not_found", "denied", "limit",    "busy",
-                                    "unreachable", "cancelled", "worker",    "io",     "internal", "audit_unavailable"};
+static const char *const names[] = {"none",     "invalid",      "not_found",        "denied",           "limit",
+                                    "busy",     "unreachable",  "cancelled",        "worker",           "io",
+                                    "internal", "rate_limited", "budget_exhausted", "audit_unavailable"};
 
 PRINTF_LIKE(4, 0)
 static int fill(struct err *e, enum err_code code, const char *param, const char *fmt, va_list args) {

@@ -18,6 +18,8 @@ enum err_code {
     ERR_WORKER,      // the worker process died or failed while it held the request
     ERR_IO,          // the operating system refused (errno is in the message)
     ERR_INTERNAL,    // a bug or an exhausted resource
+    ERR_RATE,        // a limit of the policy is reached, for the moment
+    ERR_BUDGET,      // a limit of the policy is reached, for today
     ERR_AUDIT,       // the audit log does not take what must be in it before anything is done
 };
 

@@ -1,5 +1,6 @@
 // nebulus audit: what was run by whom, where, and by which rules; and whether the log of it is whole. Reads files,
 // needs no daemon.
+#include "audit/logs.h"
 #include "audit/verify.h"
 #include "base/bytes.h"
 #include "base/json.h"

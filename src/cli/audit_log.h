@@ -5,13 +5,7 @@
 #include "cli/command.h"
 #include "trust/roster.h"
 
-enum { AUDIT_LOGS = 256, AUDIT_NAMES = 1024 };
-struct audit_logs {
-    char *dir[AUDIT_LOGS]; // owned; oldest first
-    size_t n;
-};
-int audit_logs_find(const struct paths *p, struct audit_logs *out, struct err *e) MUST_USE; // ERR_NOT_FOUND: none
-void audit_logs_free(struct audit_logs *l);
+enum { AUDIT_NAMES = 1024 };
 
 // Calls with each record of all logs, oldest first, until it returns non-zero; -1 with *e where a log is damaged. The
 // record and the log's folder are borrowed.

@@ -21,6 +21,8 @@ static const struct refusal {
     [ERR_WORKER] = {503, "server_error", "worker_failed"},
     [ERR_IO] = {500, "server_error", "io_error"},
     [ERR_INTERNAL] = {500, "server_error", "internal_error"},
+    [ERR_RATE] = {429, "rate_limit_error", "rate_limited"},
+    [ERR_BUDGET] = {429, "rate_limit_error", "budget_exhausted"},
     [ERR_AUDIT] = {503, "server_error", "audit_unavailable"},
 };
 
@@ -51,7 +53,7 @@ void call_answer(const struct call *c, json_t *v) {
 void call_fail(const struct call *c, const struct err *why) {
     int status = refusal_of(why)->status;
     if (why->code == ERR_BUSY) http_add_header(c->x, "retry-after", "1");
-    if (why->code == ERR_DENIED) http_add_header(c->x, "x-should-retry", "false");
+    if (why->code == ERR_DENIED || why->code == ERR_BUDGET) http_add_header(c->x, "x-should-retry", "false");
     json_t *v = call_error(why);
     call_reply(c, status, v);
     json_decref(v);

@@ -13,6 +13,7 @@
 #include "serve/profiles.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
+#include "serve/spending.h"
 #include "trust/agents.h"
 
 #include <errno.h>
@@ -68,6 +69,8 @@ static void close_all(struct daemon *d) {
     d->serve.evidence = NULL;
     authority_free(d->serve.authority);
     d->serve.authority = NULL;
+    spending_free(d->serve.spending);
+    d->serve.spending = NULL;
     agents_free(d->serve.agents);
     d->serve.agents = NULL;
     planner_free(d->serve.planner);
@@ -209,14 +212,22 @@ static int open_planner(struct serve *s, struct err *e) {
     return s->planner ? 0 : -1;
 }
 
+// Once the log has been recovered: it says what was spent today.
+static int open_spending(struct serve *s, const struct paths *p, struct err *e) {
+    if (!(s->spending = spending_new(e))) return -1;
+    spending_recall(s, p);
+    return 0;
+}
+
 static int open_all(struct daemon *d, const struct daemon_options *o, const struct paths *p, struct err *e) {
     struct serve *s = &d->serve;
     if (check_emulation(&s->settings, e) || store_init(&s->store, p, e) ||
         !(s->models = models_new(s->base, &s->settings, &s->store, e)) || !(s->profiles = profiles_new(s, p, e)) ||
         !(s->agents = agents_open(p->state, e)) || !(s->authority = authority_new(p, e)) ||
-        !(s->cluster = cluster_new(s, p, e)) || !(s->evidence = evidence_new(s, p, e)) || open_planner(s, e) ||
-        !(s->links = links_new(s, e)) || !(s->http = http_server_new(s->base, routes_handle, s, e)) ||
-        make_events(d, o->exit_with_parent, e) || listen_on(s, e) || preload(s, e))
+        !(s->cluster = cluster_new(s, p, e)) || !(s->evidence = evidence_new(s, p, e)) || open_spending(s, p, e) ||
+        open_planner(s, e) || !(s->links = links_new(s, e)) ||
+        !(s->http = http_server_new(s->base, routes_handle, s, e)) || make_events(d, o->exit_with_parent, e) ||
+        listen_on(s, e) || preload(s, e))
         return -1;
     dispatch_init(s);
     authority_changed(s);

@@ -15,13 +15,15 @@
 #include "serve/placement.h"
 #include "serve/planning.h"
 #include "serve/question.h"
+#include "serve/spending.h"
 #include "serve/traces.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEEP_ALIVE_SECONDS = 10, WRITE_BYTES = LIMIT_ANSWER * 7 }; // every byte may need \u00XX
+// TEMPLATE_TOKENS: beside its text, what a prompt may have at most before that is known.
+enum { KEEP_ALIVE_SECONDS = 10, TEMPLATE_TOKENS = 512, WRITE_BYTES = LIMIT_ANSWER * 7 }; // every byte may need \u00XX
 
 enum job_state {
     JOB_NEW,
@@ -48,6 +50,7 @@ struct job {
     int32_t told;                  // tokens
     struct answer_figures figures; // of an answer that has ended
     struct err why;                // of one that failed
+    struct spend *spend;           // of its agent's budgets; NULL: no limit concerns it
     struct question *question;     // what its prompt is in tokens, before it is placed
     struct course *course;
     struct answer answer;
@@ -89,6 +92,12 @@ static json_t *figures_json(const struct job *j) {
         "total", (json_int_t)(clock_mono_ns() - j->started_ns), "kv_bytes", (json_int_t)(t ? t->kv_bytes : 0));
 }
 
+// The end of what it has reserved of its agent's budgets.
+static void job_settle(struct job *j) {
+    bool answered = j->state == JOB_ANSWERED;
+    if (j->spend) spend_settle(j->spend, answered ? j->figures.completion_tokens : j->told, j->state == JOB_LEFT);
+}
+
 static void job_account(struct job *j) {
     const struct err *why = j->why.code ? &j->why : NULL;
     const char *finish = "failed";
@@ -101,6 +110,8 @@ static void job_account(struct job *j) {
         finish = "denied";
     json_t *facts = figures_json(j);
     if (facts && j->decision && json_object_update(facts, j->decision)) log_warn("out of memory for a record");
+    if (facts && j->spend && json_object_set_new(facts, "charged", spend_charged_json(j->spend)))
+        log_warn("out of memory for a record");
     if (why && why->code == ERR_DENIED) evidence_note(j->record, ENTRY_DENY, json_incref(j->decision));
     evidence_end(j->record, finish, why, facts);
     j->record = NULL;
@@ -109,6 +120,7 @@ static void job_account(struct job *j) {
 static void job_free(struct job *j) {
     j->call.s->metrics.active--;
     if (j->course) traces_keep(j->call.s->traces, course_trace(j->course));
+    job_settle(j);
     job_account(j);
     course_free(j->course);
     question_drop(j->question);
@@ -116,6 +128,7 @@ static void job_free(struct job *j) {
     answer_free(&j->answer);
     buf_free(&j->out);
     json_decref(j->decision);
+    spend_free(j->spend);
     if (j->keep_alive) event_free(j->keep_alive);
     free(j);
 }
@@ -124,6 +137,7 @@ static void job_free(struct job *j) {
 // The head of a stream goes out with its first event, so that what fails before still has a status of its own.
 static void begin_stream(struct job *j) {
     if (http_begun(j->call.x)) return;
+    spend_tell(j->spend, j->call.x);
     call_begin(&j->call, "text/event-stream; charset=utf-8");
     if (answer_open(&j->answer, &j->out)) j->out.failed = true;
 }
@@ -151,6 +165,8 @@ static void finish_failed(struct job *j, const struct err *why) {
     log_info("a request of %s for '%s' failed: %s (%s)", caller_id(&j->who), j->model, err_name(why->code), why->param);
     if (!http_begun(j->call.x)) {
         advise(&j->call, j->model);
+        job_settle(j);
+        spend_tell(j->spend, j->call.x);
         call_fail(&j->call, why);
     } else {
         json_t *error = call_error(why);
@@ -215,8 +231,13 @@ static void on_text(void *arg, const char *text, size_t len, int32_t tokens) {
 
 static void on_begin(void *arg, const struct gen_begin *b) {
     struct job *j = arg;
+    struct err why;
     if (j->state != JOB_QUEUED) return; // a worker that says so twice
     enter(j, JOB_PREFILL);
+    if (spend_read(j->spend, b->prompt_tokens, b->answer_tokens, &why)) {
+        finish_failed(j, &why);
+        return;
+    }
     if (!b->prompt_text) return;
     if (j->answer.stream) begin_stream(j);
     if (answer_text(&j->answer, &j->out, b->prompt_text, strlen(b->prompt_text)) || (j->answer.stream && send_out(j)))
@@ -249,6 +270,8 @@ static void on_end(void *arg, const struct gen_result *r) {
         http_end(j->call.x);
     else {
         metrics_answer(&j->call.s->metrics, j->call.route, 200);
+        job_settle(j);
+        spend_tell(j->spend, j->call.x);
         http_reply(j->call.x, 200, "application/json", j->out.data, j->out.len);
     }
     job_free(j);
@@ -340,22 +363,40 @@ static int job_start(struct job *j, const struct course_spec *where, struct err 
 }
 
 // Which rules have let it be read and written there, or have not.
-static void note_decision(struct job *j, const struct policy_subject *asker, const struct course_spec *where) {
-    struct policy_subject who = *asker;
-    struct authority_look look;
-    struct policy_decision d, also;
-    who.model = j->model;
+static void note_decision(struct job *j, const struct authority_look *look, const struct course_spec *where,
+                          struct policy_decision *d) {
+    struct policy_decision also;
     snprintf(j->prefill, sizeof j->prefill, "%s", evidence_node(j->call.s, where->prefill));
     snprintf(j->decode, sizeof j->decode, "%s", evidence_node(j->call.s, where->decode));
-    authority_look(j->call.s, &who, &look);
-    authority_decide(&look, POLICY_PREFILL, where->prefill, &d);
-    authority_decide(&look, POLICY_DECODE, where->decode, &also);
-    policy_decision_join(&d, &also);
+    authority_decide(look, POLICY_PREFILL, where->prefill, d);
+    authority_decide(look, POLICY_DECODE, where->decode, &also);
+    policy_decision_join(d, &also);
     if (strcmp(where->prefill, where->decode) != 0) {
-        authority_decide_kv(&look, where->prefill, where->decode, &also);
-        policy_decision_join(&d, &also);
+        authority_decide_kv(look, where->prefill, where->decode, &also);
+        policy_decision_join(d, &also);
     }
-    j->decision = evidence_decision(j->call.s, &d);
+    j->decision = evidence_decision(j->call.s, d);
+}
+
+// How many tokens the prompt has at most. Where that is not known, none has less than a byte of what is said.
+static int64_t most_prompt_tokens(const struct gen_request *gen, const struct question_answer *known) {
+    if (known && known->n) return known->n;
+    if (gen->kind == PROMPT_TOKENS) return (int64_t)json_array_size(gen->prompt) + 1;
+    return (int64_t)planning_prompt_bytes(gen) + TEMPLATE_TOKENS;
+}
+
+// Reserves what the job may take of its agent's budgets, and limits its answer to what these have room for.
+static int job_reserve(struct job *j, struct spend_wish *w, const struct question_answer *known, struct err *e) {
+    const struct model *m = models_find(j->call.s->models, j->model);
+    struct engine_status status;
+    if (m) engine_get_status(m->engine, &status);
+    w->record = j->record;
+    w->prompt = most_prompt_tokens(&j->request.gen, known);
+    w->room = m && status.state == ENGINE_READY ? status.info.ctx : 0;
+    w->answer = j->request.gen.max_tokens;
+    if (spend_begin(&j->call, w, &j->spend, e)) return -1;
+    if (j->spend) j->request.gen.max_tokens = w->answer;
+    return 0;
 }
 
 // May free j.
@@ -363,6 +404,8 @@ static void job_place(struct job *j, const struct question_answer *known) {
     struct placement_wish wish = wish_of(&j->call);
     struct gate_subject who;
     struct course_spec where = {.record = NULL};
+    struct authority_look look;
+    struct policy_decision decision;
     struct err why = {.code = ERR_NONE};
     if (known) {
         use_tokens(&j->request.gen, known->tokens, known->n);
@@ -374,9 +417,13 @@ static void job_place(struct job *j, const struct question_answer *known) {
     gate_subject(j->call.s, &j->who, &who);
     wish.who = &who.subject;
     int rc = placement_choose(j->call.s, j->request.model, &wish, j->model, &where, &why);
-    note_decision(j, &who.subject, &where);
+    struct policy_subject subject = who.subject;
+    struct spend_wish spend = {.look = &look, .who = &subject, .decision = &decision};
+    subject.model = j->model;
+    authority_look(j->call.s, &subject, &look);
+    note_decision(j, &look, &where, &decision);
     where.record = j->record;
-    if (rc || job_start(j, &where, &why)) finish_failed(j, &why);
+    if (rc || job_reserve(j, &spend, known, &why) || job_start(j, &where, &why)) finish_failed(j, &why);
 }
 
 static void on_answer(void *arg, const struct question_answer *known) {
@@ -392,7 +439,9 @@ static int job_ask(struct job *j) {
     char model[LIMIT_MODEL_NAME + 1];
     struct err why;
     struct gate_subject who;
-    if (!question_matters(j->call.s, j->request.model, model)) return -1;
+    if (!question_matters(j->call.s, j->request.model, model) &&
+        !(spending_counts_tokens(j->call.s) && question_possible(j->call.s, j->request.model, model)))
+        return -1;
     gate_subject(j->call.s, &j->who, &who);
     who.subject.model = model;
     if (authority_check(j->call.s, &who.subject, POLICY_PREFILL, node_self(j->call.s), &why)) return -1;

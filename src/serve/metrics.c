@@ -128,6 +128,17 @@ static void put_models(struct buf *out, const struct models *models) {
     }
 }
 
+static void put_budgets(struct buf *out, const struct metrics *m) {
+    static const char *const kinds[BUDGET_KINDS] = {"tokens_day", "rpm", "concurrent"};
+    put_head(out, "budget_refused_total", "counter", "Requests that a limit of the policy stood against");
+    for (int kind = 0; kind < BUDGET_KINDS; kind++)
+        buf_printf(out, "nebulus_budget_refused_total{limit=\"%s\"} %llu\n", kinds[kind],
+                   (unsigned long long)m->budget_refused[kind]);
+    put_number(out, "budget_tokens_total", "counter", "Tokens charged to budgets", (double)m->tokens_charged);
+    put_number(out, "budget_tokens_reserved", "gauge", "Tokens reserved by running requests",
+               (double)m->tokens_reserved);
+}
+
 int metrics_write(const struct metrics *m, const struct models *models, size_t connections, struct buf *out) {
     put_head(out, "requests_total", "counter", "Answered HTTP requests");
     for (size_t i = 0; i < m->n_answers; i++)
@@ -137,6 +148,7 @@ int metrics_write(const struct metrics *m, const struct models *models, size_t c
     put_number(out, "requests_active", "gauge", "Inference requests being worked on", (double)m->active);
     put_number(out, "prompt_tokens_total", "counter", "Tokens of answered prompts", (double)m->tokens_in);
     put_number(out, "completion_tokens_total", "counter", "Tokens of answers", (double)m->tokens_out);
+    put_budgets(out, m);
     put_histogram(out, "time_to_first_token_seconds", "From the request to its first token", &m->ttft);
     put_histogram(out, "time_per_output_token_seconds", "Mean time between the tokens of one answer", &m->tpot);
     put_models(out, models);

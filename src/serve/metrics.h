@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "serve/models.h"
+#include "trust/budget.h"
 
 enum { METRIC_ANSWERS = 128, METRIC_BUCKETS = 16 };
 
@@ -23,6 +24,9 @@ struct metrics {
     uint64_t tokens_in, tokens_out;
     uint64_t cancelled; // clients that left before their answer's end
     size_t active;      // inference requests being worked on
+    uint64_t budget_refused[BUDGET_KINDS];
+    uint64_t tokens_charged; // to budgets, of each request once
+    int64_t tokens_reserved;
     struct histogram ttft, tpot;
     uint64_t started_ns; // clock_mono_ns
 };

@@ -33,6 +33,12 @@ bool question_matters(const struct serve *s, const char *model, char name[LIMIT_
     return false;
 }
 
+bool question_possible(const struct serve *s, const char *model, char name[LIMIT_MODEL_NAME + 1]) {
+    const struct model *here = ready_model(s, model);
+    if (here) snprintf(name, LIMIT_MODEL_NAME + 1, "%s", here->name);
+    return here;
+}
+
 static void on_begin(void *arg, const struct gen_begin *b) {
     struct question *q = arg;
     if (!b->tokens || b->prompt_tokens < 1) return; // too many to be told

@@ -16,6 +16,9 @@ struct question_answer { // n = 0: not known, as the worker cannot tell, or the 
 // `name` with the model's whole name ("" means the only one that is loaded).
 bool question_matters(const struct serve *s, const char *model, char name[LIMIT_MODEL_NAME + 1]);
 
+// Whether there is somebody to ask, by the model's name as above.
+bool question_possible(const struct serve *s, const char *model, char name[LIMIT_MODEL_NAME + 1]);
+
 // `done` is called once, later. gen is copied.
 struct question *question_ask(struct serve *s, const char *name, const struct gen_request *gen,
                               void (*done)(void *arg, const struct question_answer *a), void *arg,

@@ -12,6 +12,7 @@
 #include "serve/load.h"
 #include "serve/plan_routes.h"
 #include "serve/profiles.h"
+#include "serve/spending.h"
 #include "serve/status.h"
 #include "serve/traces.h"
 
@@ -47,6 +48,8 @@ static const struct route {
     {"POST", "/nebulus/v1/agents", agents_make, GATE_OWNER},
     {"GET", "/nebulus/v1/agents/", agents_show, GATE_OWNER},
     {"POST", "/nebulus/v1/agents/", agents_change, GATE_OWNER},
+    {"GET", "/nebulus/v1/budget", spending_show, GATE_AGENTS},
+    {"GET", "/nebulus/v1/budget/", spending_show_one, GATE_AGENTS},
     {"GET", "/nebulus/v1/nodes", cluster_show_nodes, GATE_OWNER},
     {"GET", "/nebulus/v1/cluster/roster", cluster_show_roster, GATE_OWNER},
     {"POST", "/nebulus/v1/cluster/adopt", cluster_take_roster, GATE_OWNER},

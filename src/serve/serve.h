@@ -13,6 +13,7 @@ struct evidence;
 struct links;
 struct planner;
 struct profiles;
+struct spending;
 struct traces;
 
 struct serve {
@@ -23,7 +24,8 @@ struct serve {
     struct models *models; // lives longer than http: questions are answered to the end
     struct cluster *cluster;
     struct authority *authority;
-    struct agents *agents; // who has keys
+    struct agents *agents;     // who has keys
+    struct spending *spending; // what agents have used of what the policy lets them
     struct evidence *evidence;
     struct discovery *discovery; // NULL: it is off
     struct links *links;

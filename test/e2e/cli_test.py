@@ -159,7 +159,7 @@ def test_help():
     check("help: nebulus, --help and help say the same", plain.code == 0 and plain.out == dashed.out == word.out != "", plain)
     commands = re.findall(r"^  ([a-z-]+)", plain.out, re.M)
     wanted = ("run serve status ps load stop trace profile ls show import rm cluster invite join nodes node plan bench "
-              "drain leave revoke agent policy can-i audit doctor config completion version help").split()
+              "drain leave revoke agent policy can-i budget audit doctor config completion version help").split()
     check("help: every command is listed, worker is not", commands == wanted, commands)
     for name in commands + ["start"]:
         one = run(name, "--help")
