@@ -7,7 +7,7 @@ DOC     ?=
 MODEL   ?=
 PREFIX  ?= /usr/local
 .DEFAULT_GOAL := build
-.PHONY: help build demo check check-asan check-tsan check-devices sim fuzz oracle soak bench-serve bench-handoff bench-link bench-plan bench-predict bench-policy bench-audit bench-emulate install clean configure
+.PHONY: help build demo check check-asan check-tsan check-devices sim fuzz oracle soak torture bench-serve bench-handoff bench-link bench-plan bench-predict bench-policy bench-audit bench-emulate install clean configure
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ oracle: build ## greedy output against llama-server, full set
 soak: build ## 10,000 requests: the daemon's memory must not grow
 	@cmake --build $(BUILD)
 	@ctest --test-dir $(BUILD) --verbose -C full -L soak --no-tests=error
+
+torture: build ## a daemon killed 1,000 times at any moment: each request in its audit log has one outcome (15 minutes)
+	@cmake --build $(BUILD)
+	@ctest --test-dir $(BUILD) --verbose -C full -L torture --no-tests=error
 
 bench-handoff: build ## what a hand-over between two nodes costs and hides (root: shaped links)
 	@cmake --build $(BUILD)

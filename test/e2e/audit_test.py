@@ -166,18 +166,19 @@ def test_damaged_log_stops_the_node():
         shutil.rmtree(home, ignore_errors=True)
 
 
-def test_killed_anywhere():
+def kill_anywhere(rounds, seconds):
     """G2: as many intents as outcomes, each with one."""
     home = tempfile.mkdtemp(prefix="audit-", dir=os.getcwd())
-    dice = random.Random(3)
+    dice, end, done = random.Random(rounds), time.monotonic() + seconds, 0
     try:
-        for _ in range(3):
+        while done < rounds and time.monotonic() < end:
             daemon = lone(home)
             with ThreadPoolExecutor() as clients:
                 for _ in range(4):
                     clients.submit(ask, daemon, prompt="a b c", max_tokens=200, ignore_eos=True)
                 time.sleep(dice.uniform(0.02, 0.4))
                 end_process(daemon.process, signal.SIGKILL)
+            done += 1
         end_process(lone(home).process)
         all_of = records(home)
         intents = [r["seq"] for r in all_of if r["type"] == "intent"]
@@ -186,8 +187,17 @@ def test_killed_anywhere():
         check(any(r["type"] == "recover" for r in all_of), "no crash was noticed")
         check(any(r.get("finish") == "abort" and r["error"]["code"] == "recover" for r in all_of), "nothing was aborted")
         check(verify(log_of(home))[0], "the log does not hold")
+        print(f"       killed {done} times, {len(intents)} requests, {len(all_of)} records", flush=True)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def test_killed_anywhere():
+    kill_anywhere(3, 60)
+
+
+def torture():
+    kill_anywhere(1000, 900)
 
 
 def test_full_disk():
@@ -249,5 +259,5 @@ def test_two_nodes():
 
 
 if __name__ == "__main__":
-    run_tests([test_one_node, test_damage, test_damaged_log_stops_the_node, test_killed_anywhere, test_full_disk, test_two_nodes],
-              sys.argv[3:])
+    TESTS = [test_one_node, test_damage, test_damaged_log_stops_the_node, test_killed_anywhere, test_full_disk, test_two_nodes]
+    run_tests([torture] if "torture" in sys.argv else TESTS, sys.argv[3:])
