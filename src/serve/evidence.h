@@ -12,7 +12,7 @@
 #include "trust/agents.h"
 #include "trust/policy.h"
 
-enum { EVIDENCE_WAIT_MS = 1500, EVIDENCE_RECEIPTS = 256 };
+enum { EVIDENCE_WAIT_MS = 10000, EVIDENCE_RECEIPTS = 256 };
 
 struct evidence;
 struct record; // an intent and what belongs to it; counted references
