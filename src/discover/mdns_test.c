@@ -686,6 +686,29 @@ static void test_newcomers_during_a_flood(void **state) {
     }
 }
 
+// One instance is enough for it: each of its hosts, of which it names one after another, has addresses.
+static void test_flood_of_addresses(void **state) {
+    (void)state;
+    start(0, "prime");
+    pass(5);
+    for (int i = 0; i < 2 * MDNS_HOSTS / MDNS_ADDRESSES; i++) {
+        char host[24];
+        snprintf(host, sizeof host, "host-%d", i);
+        const struct dns_record srv = service("fake", host, 1);
+        struct dns_record a = {.name = srv.target, .type = DNS_A, .class = DNS_IN, .ttl = 120, .len = 4};
+        say(0, &srv);
+        for (uint8_t k = 0; k < MDNS_ADDRESSES; k++) {
+            memcpy(a.data, (const uint8_t[]){10, 0, 0, k}, 4);
+            say(0, &a);
+        }
+        pass_ms(100);
+    }
+    start(1, "edge");
+    pass(3);
+    assert_true(is_there(0, "edge"));
+    assert_int_equal(see(0, "edge")->n_places, 2);
+}
+
 // More than is looked at, all of it from one address.
 static void test_much_from_one_hides_nobody(void **state) {
     struct dns_writer w;
@@ -826,6 +849,7 @@ int main(void) {
         TEST(test_truncated_question),
         TEST(test_flood),
         TEST(test_newcomers_during_a_flood),
+        TEST(test_flood_of_addresses),
         TEST(test_much_from_one_hides_nobody),
         TEST(test_addresses_elsewhere),
         TEST(test_tie_break),

@@ -169,7 +169,7 @@ static void test_what_is_taken(void **state) {
     }
     said = json_object();
     for (int i = 0; i <= (int)ROSTER_NODES; i++) {
-        char id[8];
+        char id[16];
         snprintf(id, sizeof id, "%d", i);
         json_object_set_new(said, id, json_pack("{s:f}", "bytes_s", 1e9));
     }
