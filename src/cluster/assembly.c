@@ -18,6 +18,7 @@ struct unit {
 
 struct assembly {
     struct kv_shape shape;
+    int dtype;          // of the frames so far; -1 = none came
     int32_t next, last; // position of the next unit to tell
     int32_t n_units;    // = slots
     size_t slot_bytes, words;
@@ -54,6 +55,7 @@ struct assembly *assembly_new(const struct kv_shape *shape, int32_t first, int32
         return NULL;
     }
     *a = (struct assembly){.shape = *shape,
+                           .dtype = -1,
                            .next = first,
                            .last = last,
                            .n_units = n_slots,
@@ -127,6 +129,9 @@ static int check_rows(const struct assembly *a, const struct kvframe *f, struct 
         return err_set(e, ERR_INVALID, "a piece of a state where rows are expected");
     if (f->kind >= KV_KINDS || f->dtype >= KV_DTYPES || f->layer >= (uint32_t)s->layers)
         return err_set(e, ERR_INVALID, "rows of layer %u, and there are %d", f->layer, s->layers);
+    if (a->dtype >= 0 && f->dtype != a->dtype)
+        return err_set(e, ERR_INVALID, "rows as %s, and those before came as %s",
+                       kv_dtype_name((enum kv_dtype)f->dtype), kv_dtype_name((enum kv_dtype)a->dtype));
     if (!f->count || f->count > (uint32_t)s->unit)
         return err_set(e, ERR_INVALID, "a unit of %u rows, the most is %d", f->count, s->unit);
     if (first < a->next)
@@ -148,6 +153,7 @@ static int claim_rows(struct assembly *a, const struct kvframe *f, struct piece 
     int32_t first = (int32_t)f->first, count = (int32_t)f->count, layer = (int32_t)f->layer;
     size_t bit = f->layer * (size_t)KV_KINDS + f->kind;
     if (take(a, first, count, (size_t)s->layers * KV_KINDS, bit, bit + 1, &u, e)) return -1;
+    a->dtype = f->dtype;
     *p = (struct piece){.slot = (int32_t)(u - a->units),
                         .offset = kv_plane_offset(s, count, layer, kind),
                         .bytes = f->count * kv_row_bytes(s, kind, s->dtype),

@@ -2,7 +2,9 @@
 // frame that does not fit, with the reason. Holds no rows and does no I/O: slots are numbers from 0 here. Threads: one
 // at a time.
 //
-// The first frame of a unit, whatever its layer, says what the unit is: [first, first + count). The unit takes a slot,
+// The first frame of a stream says as which type all its rows travel: what is computed from rows that were rounded is
+// marked by it (serve/site.c). The first frame of a unit, whatever its layer, says what the unit is: [first, first +
+// count). The unit takes a slot,
 // and all its other frames must say the same. Each layer's K and V is claimed once, before its bytes are read, so that
 // no two connections ever write to the same place. A state (KV_OPAQUE) is one unit from 0 to its length in bytes; its
 // pieces begin at multiples of ASSEMBLY_GRAIN and, but for the last one, end there.

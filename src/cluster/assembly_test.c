@@ -88,13 +88,42 @@ static void places(void **arg) {
     assert_int_equal(p.bytes, 5 * 64);
     assert_int_equal(p.elements, 5 * 32);
     assert_true(p.from == KV_F16 && p.to == KV_F16);
-    f = rows(0, KV_K, FIRST, 5);
+}
+
+static struct kvframe as_q8_0(struct kvframe f) {
     f.dtype = KV_Q8_0;
-    f.length = 5 * 2 * 34;
+    f.length = (uint32_t)(f.count * kv_row_bytes(&shape, (enum kv_kind)f.kind, KV_Q8_0));
+    return f;
+}
+
+static void converted(void **arg) {
+    (void)arg;
+    struct piece p;
+    struct kvframe f = as_q8_0(rows(0, KV_K, FIRST, 5));
+    assert_int_equal(f.length, 5 * 2 * 34);
     assert_int_equal(assembly_claim(a, &f, &p, &e), 0);
     assert_int_equal(p.offset, 10 + 5 * 6 + 4 + 12);
     assert_int_equal(p.bytes, 5 * 128); // in the slot, as the cache has it
     assert_true(p.from == KV_Q8_0 && p.to == KV_F16);
+}
+
+// Whoever asks what a unit came as is told so of the whole stream.
+static void one_type_in_a_stream(void **arg) {
+    (void)arg;
+    refused(as_q8_0(rows(LAYERS, KV_K, FIRST, 5)), ERR_INVALID, "layer"); // which says nothing of the type
+    whole_unit(FIRST, 7);
+    refused(as_q8_0(rows(0, KV_K, FIRST + 7, 5)), ERR_INVALID, "rows as q8_0, and those before came as f16");
+    whole_unit(FIRST + 7, 5);
+}
+
+static void one_type_in_a_unit(void **arg) {
+    (void)arg;
+    struct kvframe f = rows(0, KV_K, FIRST, 7);
+    f.dtype = KV_Q8_0;
+    refused(f, ERR_INVALID, "bytes of rows"); // which says nothing of the type, either
+    assert_false(arrives(as_q8_0(rows(0, KV_K, FIRST, 7))));
+    refused(rows(0, KV_V, FIRST, 7), ERR_INVALID, "rows as f16, and those before came as q8_0");
+    assert_false(arrives(as_q8_0(rows(0, KV_V, FIRST, 7))));
 }
 
 static void any_order_is_told_in_order(void **arg) {
@@ -171,7 +200,7 @@ static void what_does_not_fit(void **arg) {
     refused(f, ERR_INVALID, "bytes of rows");
     f = rows(0, KV_K, FIRST, 4);
     f.dtype = KV_Q8_0;
-    refused(f, ERR_INVALID, "bytes of rows");
+    refused(f, ERR_INVALID, "before came as f16");
     f.dtype = KV_DTYPES;
     refused(f, ERR_INVALID, "layer");
     f = (struct kvframe){.type = KVFRAME_STATE, .count = 64, .length = 64};
@@ -246,6 +275,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(places),
+        TEST(converted),
+        TEST(one_type_in_a_stream),
+        TEST(one_type_in_a_unit),
         TEST(any_order_is_told_in_order),
         TEST(claimed_is_not_arrived),
         TEST(what_does_not_fit),

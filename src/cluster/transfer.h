@@ -95,7 +95,7 @@ struct flow_figures {
     uint64_t bytes;             // of payload, on the wire
     uint64_t begun_ns, last_ns; // clock_mono_ns of the first and last frame; 0 = none
     int32_t upto;               // in: complete up to this position
-    enum kv_dtype wire;         // in: the type of the newest rows
+    enum kv_dtype wire;         // in: what rows travel as, all of them
 };
 void inflow_figures(const struct inflow *f, struct flow_figures *out);
 void outflow_figures(const struct outflow *f, struct flow_figures *out);

@@ -586,7 +586,7 @@ static void refused_frames(void **arg) {
         case 3: f.layer = LAYERS, why = "layer"; break;
         case 4: f.first = (uint32_t)s->last - 7, why = "beyond"; break;
         case 5: f.length--, why = "bytes of rows"; break;
-        case 6: f.dtype = KV_Q8_0, why = "bytes of rows"; break;
+        case 6: f.dtype = KV_Q8_0, why = "those before came as f16"; break;
         case 7: f = frame_of(s, 0, s->first, UNIT), f.count = UNIT + 1, why = "most is"; break;
         case 8:
             f = (struct kvframe){.type = KVFRAME_STATE, .stream = s->number, .count = 64, .length = 64};
