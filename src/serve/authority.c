@@ -162,6 +162,25 @@ void authority_decide_kv(const struct authority_look *l, const char *src, const 
     policy_view_decide_kv(&l->view, &from, &to, out);
 }
 
+static bool permits(const struct authority_look *l, enum policy_phase phase, const struct policy_spot *spot) {
+    struct policy_decision d;
+    policy_view_decide(&l->view, phase, spot, &d);
+    return d.allow;
+}
+
+void authority_see(const struct authority_look *l, const char *node, struct authority_sight *out) {
+    authority_spot(l, node, &out->spot);
+    out->reads = permits(l, POLICY_PREFILL, &out->spot);
+    out->writes = permits(l, POLICY_DECODE, &out->spot);
+}
+
+bool authority_sends(const struct authority_look *l, const struct authority_sight *src,
+                     const struct authority_sight *dst) {
+    struct policy_decision d;
+    policy_view_decide_kv(&l->view, &src->spot, &dst->spot, &d);
+    return d.allow;
+}
+
 // `what` the agent may not do, and by which rules.
 static int verdict(const struct authority_look *l, const struct policy_decision *d, const char *what, const char *src,
                    const char *dst, struct err *e) {

@@ -38,6 +38,13 @@ void authority_decide_kv(const struct authority_look *l, const char *src, const 
 
 // Of many nodes, each of which is looked up once.
 void authority_spot(const struct authority_look *l, const char *node, struct policy_spot *out);
+struct authority_sight {
+    struct policy_spot spot;
+    bool reads, writes; // what it may do
+};
+void authority_see(const struct authority_look *l, const char *node, struct authority_sight *out);
+bool authority_sends(const struct authority_look *l, const struct authority_sight *src,
+                     const struct authority_sight *dst); // rows may travel
 
 // Whether a job may be read at one node and written at another one (or the same), its rows going there: 0, or
 // ERR_DENIED and one line that names rules and nothing else of the policy. *writes_on (may be NULL): whether the node

@@ -105,6 +105,14 @@ static void test_reading_without_writing(void **state) {
     assert_int_equal(authority_place(&s, &who, "", "", &writes_on, &why), -1);
     assert_false(writes_on);
     assert_int_equal(authority_check_kv(&s, &who, "", "other", &why), -1); // a node that is no member is not known
+    struct authority_look l;
+    struct authority_sight here, other;
+    authority_look(&s, &who, &l); // the same, of many nodes
+    authority_see(&l, "", &here);
+    authority_see(&l, "other", &other);
+    assert_true(here.reads && !here.writes && !other.reads && !other.writes);
+    assert_false(authority_sends(&l, &here, &other));
+    assert_true(authority_sends(&l, &here, &here) == !authority_check_kv(&s, &who, "", "", NULL));
 }
 
 static void test_now(void **state) {

@@ -30,25 +30,29 @@ static void find_candidates(const struct serve *s, const char *model, bool here,
 }
 
 // The first that the policy permits with what was wished: one node before two. ERR_DENIED: the first one's reason;
-// ERR_NOT_FOUND: there is no candidate.
+// ERR_NOT_FOUND: there is no candidate. Pairs are many: the subject and each node are looked up once.
 static int first_permitted(struct serve *s, const struct placement_wish *wish, const struct policy_subject *who,
                            const struct candidates *c, struct course_spec *out, struct err *e) {
-    struct err first = {.code = ERR_NONE}, why;
+    struct authority_look l;
+    struct authority_sight seen[PLACEMENT_NODES], wished[2];
+    if (!c->n) return err_set(e, ERR_NOT_FOUND, "no node that can be reached has it");
+    authority_look(s, who, &l);
+    for (size_t i = 0; i < c->n; i++) authority_see(&l, c->ids[i], &seen[i]);
+    if (wish->prefill) authority_see(&l, out->prefill, &wished[0]);
+    if (wish->decode) authority_see(&l, out->decode, &wished[1]);
     for (size_t i = 0, pairs = c->n * c->n; i < c->n + pairs; i++) { // each alone, then each with each
         size_t reads = i < c->n ? i : (i - c->n) / c->n, writes = i < c->n ? i : (i - c->n) % c->n;
+        const struct authority_sight *from = wish->prefill ? &wished[0] : &seen[reads];
+        const struct authority_sight *to = wish->decode ? &wished[1] : &seen[writes];
         const char *prefill = wish->prefill ? out->prefill : c->ids[reads];
         const char *decode = wish->decode ? out->decode : c->ids[writes];
-        if (authority_place(s, who, prefill, decode, NULL, &why)) {
-            if (!first.code) first = why;
-            continue;
-        }
+        if (!from->reads || !to->writes || (strcmp(prefill, decode) != 0 && !authority_sends(&l, from, to))) continue;
         if (!wish->prefill) snprintf(out->prefill, NODE_ID, "%s", prefill);
         if (!wish->decode) snprintf(out->decode, NODE_ID, "%s", decode);
         return 0;
     }
-    if (!first.code) err_set(&first, ERR_NOT_FOUND, "no node that can be reached has it");
-    if (e) *e = first;
-    return -1;
+    return authority_place(s, who, wish->prefill ? out->prefill : c->ids[0], wish->decode ? out->decode : c->ids[0],
+                           NULL, e);
 }
 
 static bool uses_here(const struct serve *s, const struct course_spec *out) {

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-enum { PEERS = 3 };
+enum { PEERS = PEERS_MOST, NAMED = 3 }; // the others are up where a test says so
 
 static struct peer others[PEERS] = {
     {.id = "bbbb", .name = "b"}, {.id = "cccc", .name = "c"}, {.id = "dddd", .name = "d"}};
@@ -77,20 +77,41 @@ int node_find(const struct serve *serve, const char *header, const char *wish, c
 static const struct policy_agent ann = {.id = "ann"};
 static const struct policy_subject ann_asks = {.lineage = &ann, .n = 1};
 
-// What the policy of the test does not permit: "p:ID" (reading), "d:ID" (writing), "ID>ID" (rows).
+// What the policy of the test does not permit: "p:ID" (reading), "d:ID" (writing), "ID>ID" (rows); "*": all of it.
 static const char *denied = "";
+static int looks, sights; // at a subject, at a node
 
 static bool is_denied(const char *a, const char *sign, const char *b) {
     char what[40];
-    snprintf(what, sizeof what, "%s%s%s", a, sign, b);
-    return strstr(denied, what);
+    snprintf(what, sizeof what, "%.8s%s%.8s", a, sign, b); // ids here are short
+    return denied[0] == '*' || strstr(denied, what);
+}
+
+void authority_look(const struct serve *serve, const struct policy_subject *who, struct authority_look *out) {
+    assert_string_equal(who->model, "m");
+    assert_string_equal(who->lineage->id, "ann");
+    out->s = serve;
+    looks++;
+}
+
+void authority_see(const struct authority_look *l, const char *node, struct authority_sight *out) {
+    assert_ptr_equal(l->s, &s);
+    snprintf((char *)out->spot.at, sizeof out->spot.at, "%s", node);
+    out->reads = !is_denied("p", ":", node);
+    out->writes = !is_denied("d", ":", node);
+    sights++;
+}
+
+bool authority_sends(const struct authority_look *l, const struct authority_sight *src,
+                     const struct authority_sight *dst) {
+    assert_ptr_equal(l->s, &s);
+    return !is_denied((const char *)src->spot.at, ">", (const char *)dst->spot.at);
 }
 
 int authority_place(const struct serve *serve, const struct policy_subject *who, const char *prefill,
                     const char *decode, bool *writes_on, struct err *e) {
-    (void)serve;
-    assert_string_equal(who->model, "m");
-    assert_string_equal(who->lineage->id, "ann");
+    struct authority_look l;
+    authority_look(serve, who, &l);
     if (writes_on) *writes_on = !is_denied("d", ":", prefill);
     if (!is_denied("p", ":", prefill) && !is_denied("d", ":", decode) && !is_denied(prefill, ">", decode)) return 0;
     return err_set(e, ERR_DENIED, "%s and %s", prefill, decode);
@@ -112,13 +133,13 @@ int planning_place(struct serve *serve, const struct placement_wish *wish, struc
 static int setup(void **state) {
     (void)state;
     for (int i = 0; i < PEERS; i++) {
-        others[i].up = true;
+        others[i].up = i < NAMED;
         models_of[i] = NULL;
     }
     here = planned = NULL;
     denied = "";
     forbidden = false;
-    questions = 0;
+    questions = looks = sights = 0;
     return 0;
 }
 
@@ -239,6 +260,23 @@ static void test_what_the_policy_permits(void **state) {
     assert_int_equal(why.code, ERR_DENIED);
 }
 
+// However many nodes there are, and however little is permitted.
+static void test_what_the_policy_permits_is_looked_up_once(void **state) {
+    (void)state;
+    here = "m";
+    for (int i = 0; i < PEERS; i++) {
+        models_of[i] = "m";
+        others[i].up = true;
+        if (i >= NAMED) snprintf(others[i].id, NODE_ID, "n%03d", i);
+    }
+    denied = "*";
+    assert_int_equal(choose("m", NULL, NULL), -1);
+    assert_int_equal(why.code, ERR_DENIED);
+    assert_string_equal(why.msg, "aaaa and aaaa");
+    assert_int_equal(sights, PLACEMENT_NODES);
+    assert_int_equal(looks, 2); // the other one is for the reason
+}
+
 static void test_how(void **state) {
     (void)state;
     static const struct {
@@ -327,6 +365,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_the_planner_chooses_what_is_not_wished, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_the_policy_permits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_node_that_may, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_the_policy_permits_is_looked_up_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_how, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_node, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_nodes_than_members, setup, teardown),
