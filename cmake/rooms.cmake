@@ -31,7 +31,11 @@ function(nebulus_test name)
     target_link_libraries(${name} PRIVATE nebulus_flags ${TEST_LIBS} dep::cmocka)
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/unit)
     add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-    set_tests_properties(${name} PROPERTIES TIMEOUT 120 ENVIRONMENT "${NEBULUS_TEST_ENVIRONMENT}")
+    set(timeout 120)
+    if(NEBULUS_SANITIZE)
+        set(timeout 300) # beside other tests, templates and workers take several times as long
+    endif()
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} ENVIRONMENT "${NEBULUS_TEST_ENVIRONMENT}")
 endfunction()
 
 # nebulus_missing(what tests...): tests that cannot run here fail and say why; a check that leaves a part out must not look whole.

@@ -10,8 +10,8 @@ import signal
 import sys
 
 from harness import check, end_process, run_tests, wait_until
-from pair import (LONG, MOMENTS, RECALL, SILENT, Asked, disturb, events, kill, passage, prompt_of, quotation, recall_jobs,
-                  two_nodes)
+from pair import (LONG, MOMENTS, RECALL, SILENT, Asked, disturb, events, kill, passage, prompt_of, quotation, random_jobs,
+                  recall_jobs, two_nodes)
 
 
 def test_decode_node_killed():
@@ -24,6 +24,13 @@ def test_prefill_node_killed():
     for moment in MOMENTS:
         with two_nodes(RECALL) as (a, b):
             disturb(a, b, b, lambda a, b: kill(a), moment, recall_jobs(b))
+
+
+def test_nodes_of_a_random_model_killed():
+    for victim, moment in ((1, "decode"), (0, "stream")):
+        with two_nodes() as nodes:
+            gateway = nodes[1 - victim]
+            disturb(*nodes, gateway, lambda a, b, victim=victim: kill((a, b)[victim]), moment, random_jobs(gateway)[victim:][:1])
 
 
 def freeze(node, other):

@@ -66,7 +66,7 @@ def end_process(process, how=signal.SIGTERM):
         started.remove(process)
 
 
-def wait_until(what, condition, patience=PATIENCE):
+def wait_until(what, condition, patience=PATIENCE, every=0.02):
     """Polls until condition() is true; returns its value."""
     end = time.monotonic() + patience
     while True:
@@ -75,7 +75,7 @@ def wait_until(what, condition, patience=PATIENCE):
             return value
         if time.monotonic() > end:
             raise AssertionError(f"this never came true: {what}")
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 class Answer:

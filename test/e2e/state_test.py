@@ -7,7 +7,7 @@ import json
 import sys
 
 from harness import check, run_tests
-from pair import (CHUNK, LONG, STATE, disturb, events, kill, kill_worker, prompt_of, same_bytes, state_jobs, two_nodes)
+from pair import (CHUNK, LONG, STATE, disturb, events, kill, kill_worker, prompt_of, random_jobs, same_bytes, two_nodes)
 
 
 def test_state_that_travels_whole():
@@ -36,11 +36,11 @@ def test_nodes_and_workers_killed():
         for moment, job in zip(moments, (0, 1)):
             with two_nodes(STATE) as nodes:
                 gateway = nodes[1 - victim]
-                jobs = state_jobs(gateway)[job:job + 1]
+                jobs = random_jobs(gateway)[job:job + 1]
                 disturb(*nodes, gateway, lambda a, b, victim=victim: kill((a, b)[victim]), moment, jobs)
     with two_nodes(STATE) as (a, b):
         for node, moment in ((a, "prefill"), (b, "decode")):
-            for job in state_jobs(a):
+            for job in random_jobs(a):
                 disturb(a, b, a, lambda a, b, node=node: kill_worker(node), moment, [job])
 
 

@@ -11,8 +11,8 @@ import signal
 import sys
 
 from harness import check, run_tests, wait_until
-from pair import (AT_ONCE, LONG, MOMENTS, RECALL, SILENT, disturb, has_moved, kill_worker, prompt_of, recall_jobs,
-                  two_nodes)
+from pair import (AT_ONCE, LONG, MOMENTS, RECALL, SILENT, disturb, has_moved, kill_worker, prompt_of, random_jobs,
+                  recall_jobs, two_nodes)
 
 
 def both(harm, limit):
@@ -41,6 +41,20 @@ def stop_worker(node):
 def test_workers_stopped():
     """SIGSTOP of a worker alone: its node, which goes on speaking, notices."""
     both(stop_worker, SILENT)
+
+
+def test_workers_of_a_random_model_killed():
+    with two_nodes() as (a, b):
+        for i, moment in enumerate(MOMENTS):
+            node = (a, b)[i % 2]
+            disturb(a, b, a, lambda a, b, node=node: kill_worker(node), moment, random_jobs(a, 500)[i // 2:][:1])
+
+
+def test_workers_killed_in_the_pause():
+    """Zero-stall: the prefill node has stopped, and the decode node has not spoken yet. Emulated steps make that moment long."""
+    with two_nodes(emulate="m3-ultra:3@llama-3.1-8b") as (a, b):
+        for i, node in enumerate((a, b)):
+            disturb(a, b, a, lambda a, b, node=node: kill_worker(node), "pause", random_jobs(a, max_tokens=20)[i:][:1])
 
 
 def test_worker_of_a_lone_node_killed():
