@@ -262,9 +262,10 @@ static int may_have_rows(const struct seat *seat, const struct seat *from, struc
     return authority_check_kv(seat->course->s, seat->course->who, from->node, seat->node, e);
 }
 
-// For the client's request, or without rows from another place, it reads the prompt; else it writes, from those rows.
+// Without rows from another place it reads the prompt, and so does the first place where it is asked first; any other
+// one writes, from those rows.
 static int may_open(const struct seat *seat, int32_t n, int source, struct err *e) {
-    if (!n || source < 0) return may(seat, POLICY_PREFILL, e);
+    if (source < 0 || seat->reads_only || (!n && !seat->index)) return may(seat, POLICY_PREFILL, e);
     return may_have_rows(seat, &seat->course->seats[source], e) || may(seat, POLICY_DECODE, e) ? -1 : 0;
 }
 
@@ -467,6 +468,7 @@ struct course *course_start(struct serve *s, const struct course_spec *spec, str
                              .zero_stall = spec->zero_stall,
                              .late = spec->late,
                              .reads_only = c->seats[0].reads_only};
+    plan.decode_first = plan.reads_only && strcmp(spec->decode, spec->prefill) < 0; // one order for all jobs
     plan.head_ms = head_ms(&spec->plan);
     c->timer = evtimer_new(s->base, on_timer, c);
     c->flow = c->timer && c->who ? flow_new(&plan, &io, c, e) : NULL;

@@ -46,6 +46,7 @@ struct flow {
     struct buf prompt, generated;           // int32_t each
     int32_t n_prompt, cached;               // valid once begun
     long head_ms;
+    int32_t past;       // rows that the paused speaker has computed
     int32_t most;       // tokens that the answer may have, as the first place has said
     bool begun, paired; // the client was told; the decode place was asked
     bool blind;         // not all tokens are known: no other place can go on
@@ -209,7 +210,7 @@ static void reopen(struct flow *f) {
     struct seat *next = NULL;
     for (int i = FLOW_PLACES - 1; i >= 0; i--) {
         struct seat *s = &f->seats[i];
-        if (s->state == SEAT_FREE) next = s;
+        if (s->state == SEAT_FREE && !s->reads_only) next = s;
         if (may_return(f, s) && (!next || (next->state == SEAT_GONE && s->lost < next->lost))) next = s;
     }
     bool own = is_own(f->why.code) && !f->begun, again = next && next->state == SEAT_GONE;
@@ -294,11 +295,24 @@ static int32_t begin_fetch(struct flow *f) {
     return t->upto;
 }
 
+// The speaker is paused: the target goes on.
+static void hand_over(struct flow *f) {
+    struct seat *t = f->target;
+    f->speaker = t;
+    f->target = NULL;
+    start(f, t, f->past);
+}
+
 static void target_opened(struct flow *f) {
     set_timer(f, WAIT_NONE, 0);
     int32_t from = begin_fetch(f);
     if (!f->late && begin_stream(f)) return;
-    if (f->speaker->state == SEAT_HELD) start(f, f->speaker, from);
+    if (f->speaker->state == SEAT_HELD)
+        start(f, f->speaker, from);
+    else if (f->speaker->state == SEAT_PAUSED)
+        hand_over(f);
+    else
+        watch_rows(f);
 }
 
 static void give_up_fetch(struct flow *f) {
@@ -323,7 +337,8 @@ static void note_lag(struct flow *f, struct seat *t) {
 static void consider_pause(struct flow *f) {
     struct seat *s = f->speaker, *t = f->target;
     struct err why;
-    if (!t || t->state != SEAT_HELD || s->state != SEAT_RUNNING || !f->generated.len || f->blind) return;
+    if (!t || s->state != SEAT_RUNNING || !f->generated.len || f->blind) return;
+    if (t->state != SEAT_HELD && !s->reads_only) return;
     bool near = t->upto >= f->n_prompt && (lag(f, t) <= FLOW_BEHIND || t->still >= FLOW_STILL);
     if (f->zero_stall && !near) return;
     seat_enter(s, SEAT_PAUSING);
@@ -374,9 +389,15 @@ void flow_opened(struct flow *f, int place, const struct gen_begin *b) {
     s->still = 0;
     if (!f->begun) f->first = s;
     if (!f->begun && learn(f, b)) return;
-    if (s == f->target)
+    if (s == f->target && f->speaker->state == SEAT_FREE)
+        open_seat(f, f->speaker, f->late ? -1 : s->place);
+    else if (s == f->target)
         target_opened(f);
-    else if (f->seats[1].state == SEAT_FREE && !f->paired && f->prompt.len) {
+    else if (s == f->speaker && f->target) { // the decode place was opened first
+        f->first = s;
+        f->cached = cached;
+        target_opened(f);
+    } else if (f->seats[1].state == SEAT_FREE && !f->paired && f->prompt.len) {
         f->paired = true;
         open_target(f, &f->seats[1]);
     } else
@@ -433,12 +454,12 @@ void flow_paused(struct flow *f, int place, int32_t tokens, int32_t past) {
         return;
     }
     seat_enter(s, SEAT_PAUSED);
+    f->past = past;
+    if (t && t->state == SEAT_OPENING) return; // anew, as its stream broke; the timer for rows goes on
     if (t && f->late && begin_stream(f)) return;
-    if (t) {
-        f->speaker = t;
-        f->target = NULL;
-        start(f, t, past);
-    } else
+    if (t)
+        hand_over(f);
+    else
         go_on(f);
 }
 
@@ -546,7 +567,12 @@ struct flow *flow_new(const struct flow_plan *p, const struct flow_io *io, void 
     f->seats[0] = (struct seat){.place = p->prefill, .state = SEAT_FREE, .reads_only = p->reads_only};
     f->seats[1] = (struct seat){.place = p->decode, .state = p->decode == p->prefill ? SEAT_GONE : SEAT_FREE};
     f->speaker = &f->seats[0];
-    open_seat(f, f->speaker, p->decode == p->prefill || f->late ? -1 : p->decode);
+    if (p->decode_first && p->decode != p->prefill) {
+        f->target = &f->seats[1];
+        f->paired = true;
+        open_seat(f, f->target, p->prefill);
+    } else
+        open_seat(f, f->speaker, p->decode == p->prefill || f->late ? -1 : p->decode);
     f->quiet = false;
     if (!f->over) return f;
     if (e) *e = f->why;

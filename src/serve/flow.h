@@ -83,9 +83,13 @@ struct flow_plan {
     bool zero_stall;     // off where a model's state travels whole, see flow_whole
     long head_ms;        // shorter than FLOW_HEAD_MS where the prompt is soon read; 0 = FLOW_HEAD_MS
     // The prefill place may give the first token (and those that come until its pause does), no more: it begins when
-    // the decode place is open, is paused as with zero_stall off, and is done without (ERR_DENIED) when that one is
-    // lost.
+    // the decode place is open, is paused as with zero_stall off (whether or not that one is open by then), and is done
+    // without (ERR_DENIED) when that one is lost.
     bool reads_only;
+    // Of reads_only: the decode place is opened first, for the client's request, and the prefill place once it is open.
+    // Both hold their sequence while they wait for the other one: jobs that cross would wait for ever, unless whoever
+    // begins them has all of them take places in the same order.
+    bool decode_first;
 };
 
 // Begins with opening the prefill place. NULL: out of memory, or it failed at once and nothing else can be done (then

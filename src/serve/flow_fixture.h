@@ -101,13 +101,17 @@ static void on_fail(void *io, const struct err *why) {
 }
 
 static long head_ms; // of the next plan
-static bool reads_only;
+static bool reads_only, decode_first;
 
 static struct flow *try_new(int prefill, int decode, bool zero_stall, struct err *e) {
     static const struct flow_io io = {on_open, on_stream, on_cut,   on_start, on_pause, on_another,
                                       on_drop, on_timer,  on_begin, on_text,  on_end,   on_fail};
-    struct flow_plan p = {
-        .prefill = prefill, .decode = decode, .zero_stall = zero_stall, .reads_only = reads_only, .head_ms = head_ms};
+    struct flow_plan p = {.prefill = prefill,
+                          .decode = decode,
+                          .zero_stall = zero_stall,
+                          .reads_only = reads_only,
+                          .decode_first = decode_first,
+                          .head_ms = head_ms};
     return flow_new(&p, &io, NULL, e);
 }
 
@@ -115,7 +119,7 @@ static int setup(void **state) {
     (void)state;
     buf_init(&orders, 1 << 16);
     refused = NULL;
-    reads_only = false;
+    reads_only = decode_first = false;
     spare = "";
     head_ms = 0;
     return 0;

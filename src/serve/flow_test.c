@@ -1,46 +1,5 @@
 // Every event at every moment, against the orders that must follow.
-#include "serve/flow_fixture.h"
-
-enum { A, B, C, D, PROMPT = 5 };
-
-// ---------------------------------------------------------------- events
-static void opened(struct flow *f, int place, int32_t cached) {
-    static const int32_t prompt[PROMPT] = {11, 12, 13, 14, 15};
-    struct gen_begin b = {.prompt_tokens = PROMPT, .cached_tokens = cached, .tokens = prompt};
-    flow_opened(f, place, &b);
-}
-
-// Tokens first..last, as token ids 100 + number and texts "a", "b"...
-static void told(struct flow *f, int place, int32_t first, int32_t last) {
-    for (int32_t i = first; i <= last; i++) {
-        char text = (char)('a' + i - 1);
-        flow_text(f, place, &text, 1, i, 100 + i);
-    }
-}
-
-static void ended(struct flow *f, int place, int32_t completion) {
-    struct gen_result r = {.finish = FINISH_STOP, .prompt_tokens = 77, .completion_tokens = completion};
-    flow_ended(f, place, &r);
-}
-
-static void failed(struct flow *f, int place, enum err_code code) {
-    struct err why;
-    err_set(&why, code, "failed");
-    flow_failed(f, place, &why);
-}
-
-static void cut(struct flow *f, int to) {
-    struct err why;
-    err_set(&why, ERR_UNREACHABLE, "cut");
-    flow_cut(f, to, &why);
-}
-
-static struct flow *new_flow(int prefill, int decode, bool zero_stall) {
-    struct err e;
-    struct flow *f = try_new(prefill, decode, zero_stall, &e);
-    assert_non_null(f);
-    return f;
-}
+#include "serve/flow_events_fixture.h"
 
 // A reads the prompt, B holds and gets rows.
 static struct flow *streaming(bool zero_stall) {
@@ -91,11 +50,6 @@ static struct flow *fetching(void) {
     opened_long(f, B, 200);
     expect("timer 0; stream BA 20; stream AB 200; timer 2000; start A from 200; ");
     return f;
-}
-
-static void finish(struct flow *f, const char *last_orders) {
-    flow_free(f);
-    expect(last_orders);
 }
 
 // ---------------------------------------------------------------- the usual course
@@ -933,26 +887,6 @@ static void test_places_fail_during_a_fetch(void **state) {
     forget();
 }
 
-static void test_a_place_that_may_only_read(void **state) {
-    (void)state;
-    reads_only = true;
-    struct flow *f = new_flow(A, B, true);
-    opened(f, A, 0);
-    opened(f, B, 0); // no timer: A waits for B
-    expect("open A rows of B; begin 5; open B 11,12,13,14,15 rows of A; stream AB 0; start A; ");
-    told(f, A, 1, 1);
-    expect("text a 1; timer 10000; pause A; ");
-    flow_paused(f, A, 1, PROMPT);
-    forget();
-    failed(f, B, ERR_INTERNAL); // A stands by, and still may not write
-    finish(f, "cut A; timer 0; drop A; fail denied; ");
-    f = new_flow(A, B, true);
-    opened(f, A, 0);
-    forget();
-    failed(f, B, ERR_INTERNAL); // lost before A has read
-    finish(f, "drop A; fail denied; ");
-}
-
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -962,7 +896,6 @@ int main(void) {
         TEST(test_decode_place_stays_behind),
         TEST(test_decode_place_comes_nearer),
         TEST(test_paused_after_the_first_token),
-        TEST(test_a_place_that_may_only_read),
         TEST(test_ends_while_pausing),
         TEST(test_decode_place_is_late),
         TEST(test_decode_place_is_full),

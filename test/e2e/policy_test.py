@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 
-from harness import Daemon, check, end_process, run_tests, wait_until
-from pair import MODELS, NEBULUS, RECALL, check_moved, has_moved, passage, quotation, two_nodes
+from harness import Daemon, check, end_process, in_parallel, run_tests, wait_until
+from pair import MODELS, NEBULUS, RECALL, check_moved, has_moved, passage, quotation, some_nodes, two_nodes
 
 DENIED, FAILED = 4, 1
 
@@ -163,6 +163,29 @@ def test_one_node_reads_the_other_writes():
         check(stream.error and not stream.done, f"prime has gone on: {stream.text[-80:]!r}")
 
 
+def test_jobs_that_cross():
+    """Jobs in both directions need both nodes, and a member has one sequence of each: none keeps what another waits for."""
+    with some_nodes(RECALL, RECALL, None, plan="off", parallel=2) as (prime, edge, third):
+        rules = [permit("mine", agents=["owner"])]
+        for label, reads, writes in (("there", "prime", "edge"), ("back", "edge", "prime")):
+            rules += [forbid(f"{label}-1", labels=[label], phases=["decode"], nodes=[reads]),
+                      forbid(f"{label}-2", labels=[label], phases=["prefill"], nodes=[writes])]
+        apply(prime, rules)
+        wait_until("all have the policy", lambda: same_policy(prime, edge, third))
+        text = passage(200)
+
+        def cross(label):
+            answer = third.request("POST", "/v1/completions",
+                                   {"model": "recall", "prompt": quotation(text, 100), "max_tokens": 20, "temperature": 0},
+                                   {"x-nebulus-label": label})
+            check(answer.status == 200 and answer.text == text[100:120], f"{label}: {answer.status} {answer.body}")
+            nodes = third.trace(answer.json["id"])["nodes"]
+            check(nodes == (["prime", "edge"] if label == "there" else ["edge", "prime"]), f"{label}: {nodes}")
+
+        for _ in range(3):
+            in_parallel([lambda label=label: cross(label) for label in ("there", "back") * 2])
+
+
 @contextlib.contextmanager
 def lonely():
     home = tempfile.mkdtemp(prefix="policy-", dir=os.getcwd())
@@ -228,4 +251,5 @@ def test_command_line():
 
 if __name__ == "__main__":
     run_tests([test_command_line, test_a_node_of_no_cluster, test_signed_and_carried_to_every_node,
-               test_private_rows_never_reach_a_node_that_may_not_have_them, test_one_node_reads_the_other_writes], sys.argv[3:])
+               test_private_rows_never_reach_a_node_that_may_not_have_them, test_one_node_reads_the_other_writes,
+               test_jobs_that_cross], sys.argv[3:])
