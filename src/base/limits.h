@@ -66,6 +66,9 @@
 #define LIMIT_LINK_RTT_SECONDS    60u          // of a link: none that is up is slower
 #define LIMIT_PEER_MESSAGE        (8u << 20)   // one message to another node or from it, bytes
 #define LIMIT_PEER_BACKLOG        (8u << 20)   // bytes that another node has not taken yet; then its link is dropped
+#define LIMIT_ORDERS_BYTES        (64u << 20) // places that other nodes have ordered and that wait for their turn, bytes
+#define LIMIT_ORDERS_BYTES_EACH   (16u << 20)  // those of one node
+#define LIMIT_ORDERS_SECONDS      300u         // one waits so long at most
 #define LIMIT_PEER_HELLO          (256u << 10) // what a node says about itself, bytes
 #define LIMIT_PEER_HANDSHAKES     32u          // incoming connections before the end of their handshakes
 #define LIMIT_PEER_RATE           32u          // handshakes that one address may begin per second in the long run

@@ -1,8 +1,10 @@
 #include "serve/cluster.h"
 #include "base/address.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "serve/cluster_internal.h"
+#include "serve/orders.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -172,6 +174,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg) {
     cluster_try_listen(c);
     gossip_changes(c);
     locate_members(c);
+    orders_expire(c->s, clock_mono_ns());
 }
 
 static void on_parting(evutil_socket_t fd, short what, void *arg) {

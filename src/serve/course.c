@@ -158,26 +158,28 @@ static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int
     leave(c);
 }
 
-// What the other place, which sends to this one, has done so far.
-static void note_sender(struct seat *seat) {
+// What the other place, which sends to this one, has done so far. Where that is not known here, its first frame counts
+// as sent when it came.
+static void note_sender(struct seat *seat, uint64_t came_ns) {
     struct seat *from = &seat->course->seats[1 - seat->index];
     struct flow_figures now;
-    if (!seat->shown_as || !from->place || !place_sent(from->place, &now) || !now.begun_ns) return;
-    trace_sent_from(&seat->course->trace, now.begun_ns);
+    bool known = from->place && place_sent(from->place, &now) && now.begun_ns;
+    if (seat->shown_as && (known || came_ns)) trace_sent_from(&seat->course->trace, known ? now.begun_ns : came_ns);
+    if (!seat->shown_as || !known) return;
     if (now.upto > from->computed) note(from, TRACE_COMPUTED, now.upto);
     if (now.bytes > from->sent) note(from, TRACE_SENT, (int64_t)now.bytes);
     from->computed = now.upto;
     from->sent = now.bytes;
 }
 
-static void on_installed(void *arg, int32_t upto, uint64_t bytes, const char *wire) {
+static void on_installed(void *arg, int32_t upto, uint64_t bytes, uint64_t came_ns, const char *wire) {
     struct seat *seat = arg;
     struct course *c = seat->course;
     if (upto > seat->rows) seat->rows = upto;
     c->trace.kv_bytes += bytes > seat->bytes ? bytes - seat->bytes : 0;
     seat->bytes = bytes;
     if (*wire) snprintf(c->trace.wire, sizeof c->trace.wire, "%s", wire);
-    note_sender(seat);
+    note_sender(seat, came_ns);
     note(seat, TRACE_INSTALLED, upto);
     enter(c);
     flow_installed(c->flow, seat->index, upto);

@@ -1,4 +1,6 @@
 #include "serve/orders.h"
+#include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "serve/evidence.h"
 #include "serve/node.h"
@@ -16,7 +18,9 @@ struct ordered {
     uint64_t n; // the gateway's number
     char model[LIMIT_MODEL_NAME + 1];
     struct place *place;
-    json_t *open;          // the order, while it waits for its turn or the audit log, and place is NULL; owned
+    char *open; // the order, while it waits for its turn or the audit log, and place is NULL; owned
+    size_t open_size;
+    uint64_t since_ns;     // it waits
     struct record *record; // in the audit log; NULL: it waits for its turn, or has ended
     const char *finish;    // static; NULL: it was dropped
     struct err why;
@@ -27,7 +31,7 @@ struct ordered {
 static void ordered_free(struct ordered *o) {
     place_drop(o->place);
     evidence_end(o->record, o->finish ? o->finish : "dropped", o->why.code ? &o->why : NULL, o->facts);
-    json_decref(o->open);
+    free(o->open);
     TAILQ_REMOVE(&o->s->ordered, o, next);
     free(o);
 }
@@ -75,8 +79,9 @@ static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int
     tell(arg, sitemsg_write_text(&(struct sitemsg_text){text, len, tokens, id}));
 }
 
-static void on_installed(void *arg, int32_t upto, uint64_t bytes, const char *wire) {
-    tell(arg, sitemsg_write_installed(&(struct sitemsg_installed){upto, bytes, wire}));
+static void on_installed(void *arg, int32_t upto, uint64_t bytes, uint64_t came_ns, const char *wire) {
+    uint64_t age_us = came_ns ? (clock_mono_ns() - came_ns) / 1000 : 0;
+    tell(arg, sitemsg_write_installed(&(struct sitemsg_installed){upto, bytes, age_us, wire}));
 }
 
 static void on_paused(void *arg, int32_t tokens, int32_t past) {
@@ -162,12 +167,15 @@ static void open_place(struct ordered *o, const json_t *msg) {
 
 static void on_recorded(void *arg, const struct err *why) {
     struct ordered *o = arg;
-    if (why) {
-        on_failed(o, why);
+    struct err bad;
+    json_t *msg = why ? NULL : json_parse(o->open, o->open_size, &bad);
+    if (!msg) {
+        on_failed(o, why ? why : &bad);
         return;
     }
-    json_t *msg = o->open;
+    free(o->open);
     o->open = NULL;
+    o->open_size = 0;
     open_place(o, msg);
     json_decref(msg);
 }
@@ -178,10 +186,10 @@ static const char *text_of(const json_t *msg, const char *member) {
 }
 
 // The order is opened once it is in the audit log.
-static void record_order(struct ordered *o) {
+static void record_order(struct ordered *o, const json_t *msg) {
     struct err why;
-    const struct evidence_intent i = {.req_id = text_of(o->open, "req_id"),
-                                      .agent = text_of(o->open, "agent"),
+    const struct evidence_intent i = {.req_id = text_of(msg, "req_id"),
+                                      .agent = text_of(msg, "agent"),
                                       .part = "place",
                                       .gateway = o->by,
                                       .model = o->model};
@@ -190,13 +198,25 @@ static void record_order(struct ordered *o) {
     ordered_free(o);
 }
 
+static void take_turn(struct ordered *o) {
+    struct err why;
+    json_t *msg = json_parse(o->open, o->open_size, &why);
+    if (msg)
+        record_order(o, msg);
+    else {
+        say_failed(o, &why);
+        ordered_free(o);
+    }
+    json_decref(msg);
+}
+
 // Opens what waits, as far as that member's share goes.
 static void admit(struct serve *s, const char *by) {
     struct ordered *o, *after;
     for (o = TAILQ_FIRST(&s->ordered); o; o = after) {
         after = TAILQ_NEXT(o, next);
         if (!o->open || o->record || strcmp(o->by, by) != 0 || has_its_share(s, o)) continue;
-        record_order(o);
+        take_turn(o);
     }
 }
 
@@ -205,6 +225,28 @@ static void name_model(struct ordered *o, const json_t *msg) {
     const char *asked = json_string_value(json_object_get(msg, "model"));
     const struct model *m = !asked ? NULL : *asked ? models_find(o->s->models, asked) : models_next(o->s->models, NULL);
     snprintf(o->model, sizeof o->model, "%s", m ? m->name : asked ? asked : "");
+}
+
+// Keeps the order until its turn comes: as text, for its values would be several times as large.
+static int put_off(struct ordered *o, const json_t *msg, struct err *e) {
+    const struct ordered *one;
+    size_t own = 0, all = 0;
+    char *text = json_text(msg);
+    size_t n = text ? strlen(text) : 0;
+    TAILQ_FOREACH(one, &o->s->ordered, next) {
+        all += one->open_size;
+        own += strcmp(one->by, o->by) ? 0 : one->open_size;
+    }
+    if (text && own + n <= LIMIT_ORDERS_BYTES_EACH && all + n <= LIMIT_ORDERS_BYTES) {
+        o->open = text;
+        o->open_size = n;
+        o->since_ns = clock_mono_ns();
+        return 0;
+    }
+    free(text);
+    if (!text) return err_set(e, ERR_INTERNAL, "out of memory");
+    return err_set(e, ERR_BUSY, "requests of %zu KB of that node, and of %zu KB of all, wait already: try again later",
+                   own >> 10, all >> 10);
 }
 
 static void obey_open(struct serve *s, const struct peer *p, uint64_t n, const json_t *msg) {
@@ -220,11 +262,11 @@ static void obey_open(struct serve *s, const struct peer *p, uint64_t n, const j
     *o = refused;
     name_model(o, msg);
     TAILQ_INSERT_TAIL(&s->ordered, o, next);
-    if (!(o->open = json_deep_copy(msg))) {
-        err_set(&why, ERR_INTERNAL, "out of memory");
-        on_failed(o, &why);
+    if (put_off(o, msg, &why)) {
+        say_failed(o, &why);
+        ordered_free(o);
     } else if (!has_its_share(s, o))
-        record_order(o);
+        record_order(o, msg);
 }
 
 static int obey_start(struct ordered *o, const json_t *msg, struct err *e) {
@@ -265,18 +307,18 @@ static struct ordered *find(struct serve *s, const char *by, uint64_t n) {
     return NULL;
 }
 
-static bool credit(struct serve *s, const json_t *msg) {
+static bool credit(struct serve *s, const struct peer *p, const json_t *msg) {
     struct sitemsg_credit m;
     struct err why;
     if (sitemsg_read_credit(msg, &m, &why))
         log_debug("a credit that makes no sense: %s", why.msg);
     else
-        site_credit(s, m.stream, m.units);
+        site_credit(s, p->id, m.stream, m.units);
     return true;
 }
 
 bool orders_heard(struct serve *s, const struct peer *p, const char *type, const json_t *msg) {
-    if (!strcmp(type, "site.credit")) return credit(s, msg);
+    if (!strcmp(type, "site.credit")) return credit(s, p, msg);
     uint64_t n = sitemsg_number(msg);
     struct ordered *o = find(s, p->id, n);
     if (!strcmp(type, "site.open")) {
@@ -295,6 +337,19 @@ bool orders_heard(struct serve *s, const struct peer *p, const char *type, const
         return true;
     }
     return false;
+}
+
+void orders_expire(struct serve *s, uint64_t now_ns) {
+    struct ordered *o, *after;
+    struct err why;
+    err_set(&why, ERR_BUSY, "that node had its share of this one's sequences for %u s: try again later",
+            LIMIT_ORDERS_SECONDS);
+    for (o = TAILQ_FIRST(&s->ordered); o; o = after) {
+        after = TAILQ_NEXT(o, next);
+        if (!o->open || o->record || now_ns < o->since_ns + LIMIT_ORDERS_SECONDS * NS_PER_S) continue;
+        say_failed(o, &why);
+        ordered_free(o);
+    }
 }
 
 void orders_lost(struct serve *s, const struct peer *p) {

@@ -22,8 +22,9 @@ struct place_opened {
 struct place_events {
     void (*opened)(void *arg, const struct place_opened *o);
     void (*text)(void *arg, const char *text, size_t len, int32_t tokens, int32_t id);
-    // bytes that came in, on the wire, as `wire`: "f16", "q8_0", "state"; "" = not known
-    void (*installed)(void *arg, int32_t upto, uint64_t bytes, const char *wire);
+    // bytes that came in, on the wire, as `wire`: "f16", "q8_0", "state"; "" = not known. came_ns: when the first frame
+    // came (clock_mono_ns); 0 = not known
+    void (*installed)(void *arg, int32_t upto, uint64_t bytes, uint64_t came_ns, const char *wire);
     void (*paused)(void *arg, int32_t tokens, int32_t past);
     void (*cut)(void *arg, bool arriving, const struct err *why); // no more rows will come, or else leave
     void (*ended)(void *arg, const struct gen_result *r);

@@ -1,4 +1,5 @@
 #include "serve/remote.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "serve/node.h"
 #include "serve/place_ops.h"
@@ -101,7 +102,9 @@ static int told_text(struct remote *r, const json_t *msg, struct err *e) {
 static int told_installed(struct remote *r, const json_t *msg, struct err *e) {
     struct sitemsg_installed m;
     if (sitemsg_read_installed(msg, &m, e)) return -1;
-    r->place.ev.installed(r->place.arg, m.upto, m.bytes, m.wire);
+    uint64_t now = clock_mono_ns();
+    bool known = m.age_us && m.age_us < now / 1000;
+    r->place.ev.installed(r->place.arg, m.upto, m.bytes, known ? now - m.age_us * 1000 : 0, m.wire);
     return 0;
 }
 

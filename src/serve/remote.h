@@ -6,7 +6,7 @@
 //      "weights":..,"from":node,"stream":S}                          "tokens":[..],"prompt_text":..,"contract":..,
 //   {"t":"site.start","n":N,"generated":[..],"from":p}               "weights":..,"credits":n,"whole":b}
 //   {"t":"site.stream","n":N,"to":node,"stream":S,"first":p, {"t":"site.text","n":N,"text":..,"tokens":n,"token":id}
-//      "credits":n,"wire":..} {"t":"site.installed","n":N,"upto":p,"bytes":N,"wire":..}
+//      "credits":n,"wire":..} {"t":"site.installed","n":N,"upto":p,"bytes":N,"age_us":N,"wire":..}
 //   {"t":"site.pause","n":N}                                     {"t":"site.paused","n":N,"tokens":n,"past":p}
 //   {"t":"site.cut","n":N}                                       {"t":"site.broken","n":N,"error":{..}}
 //   {"t":"site.drop","n":N}                                      {"t":"site.ended","n":N,"result":{..}}

@@ -1,6 +1,7 @@
 // remote.c and orders.c against each other: a gateway's place on another node, with a link that carries JSON text and
 // sites that only write down what they are told. Hostile words are put on the link by hand.
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "serve/evidence.h"
 #include "serve/node.h"
@@ -190,9 +191,9 @@ void site_look(const struct place *p, struct site_view *out) {
     *out = (struct site_view){"m", "decode", 3, (int32_t)(site - sites) + 1};
 }
 
-void site_credit(struct serve *s, uint64_t stream, int32_t units) {
+void site_credit(struct serve *s, const char *by, uint64_t stream, int32_t units) {
     assert_ptr_equal(s, &serves[NODE]);
-    buf_printf(&done, "credit %llu %d; ", (unsigned long long)stream, (int)units);
+    buf_printf(&done, "credit of %s %llu %d; ", by, (unsigned long long)stream, (int)units);
 }
 
 static void on_opened(void *arg, const struct place_opened *o) {
@@ -209,8 +210,11 @@ static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int
     buf_printf(&told, "text %.*s %d %d; ", (int)len, text, (int)tokens, (int)id);
 }
 
-static void on_installed(void *arg, int32_t upto, uint64_t bytes, const char *wire) {
+static uint64_t told_ns; // when the first frame came
+
+static void on_installed(void *arg, int32_t upto, uint64_t bytes, uint64_t came_ns, const char *wire) {
     (void)arg;
+    told_ns = came_ns;
     buf_printf(&told, "installed %d %llu %s; ", (int)upto, (unsigned long long)bytes, wire);
 }
 
@@ -321,8 +325,11 @@ static void test_a_whole_life(void **state) {
     assert_int_equal(place_stream(p, &to, &e), 0);
     assert_int_equal(place_start(p, generated, 2, 64, &e), 0);
     ev->text(arg, "\xc3\xa4", 2, 1, 9);
-    ev->installed(arg, 64, 1ull << 40, "q8_0");
+    uint64_t before = clock_mono_ns(), came = before - 5000000;
+    ev->installed(arg, 64, 1ull << 40, came, "q8_0");
     carry();
+    uint64_t passed = clock_mono_ns() - before;
+    assert_true(told_ns >= came && told_ns - came <= passed + 1000); // by the gateway's clock, in microseconds
     expect(&told, "opened 3 cached 1 credits 4 whole 1 ab cd m3-ultra:2 5 6 7; text \xc3\xa4 1 9; "
                   "installed 64 1099511627776 q8_0; ");
     expect(&done, "stream cccc 1234567890123456789 3 4 f16; start 11 12 from 64; ");
@@ -462,7 +469,9 @@ static void test_hostile_orders(void **state) {
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) say(GATEWAY, NODE, unknown[i]);
     say(GATEWAY, NODE, "{\"t\":\"site.credit\",\"stream\":5,\"units\":2}");
     carry();
-    expect(&done, "credit 5 2; ");
+    say(STRANGER, NODE, "{\"t\":\"site.credit\",\"stream\":5,\"units\":2}");
+    carry();
+    expect(&done, "credit of aaaa 5 2; credit of cccc 5 2; "); // who sends to whom is the site's business
 }
 
 static void test_opens_that_make_no_sense(void **state) {
@@ -511,6 +520,7 @@ static void test_a_node_that_lies(void **state) {
         "\"site.text\",\"text\":\"x\",\"tokens\":-1",
         "\"site.installed\",\"upto\":4294967296",
         "\"site.installed\",\"upto\":1,\"wire\":\"f8\"",
+        "\"site.installed\",\"upto\":1,\"age_us\":-1",
         "\"site.paused\",\"past\":\"x\"",
         "\"site.ended\",\"result\":{\"finish\":9}",
         "\"site.ended\"",
@@ -625,6 +635,70 @@ static void test_what_waits_is_bounded_and_takes_no_orders(void **state) {
     assert_int_equal(opened_sites, 1);
 }
 
+// An order of that size, by a member; whether it is refused.
+static bool is_refused(const char *by, int n, size_t size) {
+    struct peer p = {.up = true};
+    char *prompt = malloc(size + 1);
+    assert_non_null(prompt);
+    memset(prompt, 'x', size);
+    prompt[size] = '\0';
+    json_t *msg = json_pack("{s:s, s:i, s:s, s:{s:i, s:i, s:s}}", "t", "site.open", "n", n, "model", "m", "gen", "id",
+                            1, "kind", 0, "prompt", prompt);
+    snprintf(p.id, sizeof p.id, "%s", by);
+    int before = queued;
+    assert_true(orders_heard(&serves[NODE], &p, "site.open", msg));
+    settle();
+    json_decref(msg);
+    free(prompt);
+    if (queued == before) return false;
+    queued = before;
+    bool busy = strstr(queue[queued].text, "\"busy\"") && strstr(queue[queued].text, "wait already: try again later");
+    free(queue[queued].text);
+    assert_true(busy);
+    return true;
+}
+
+static void test_what_waits_is_bounded_in_bytes(void **state) {
+    enum { BIG = 4 << 20, EACH = LIMIT_ORDERS_BYTES_EACH / BIG - 1, ALL = LIMIT_ORDERS_BYTES / BIG - 1 };
+    (void)state;
+    serves[NODE].settings.parallel = 1;
+    assert_false(is_refused(ids[STRANGER], 1, BIG)); // is open, and does not count any more
+    for (int i = 0; i < EACH; i++) assert_false(is_refused(ids[STRANGER], 2 + i, BIG));
+    assert_true(is_refused(ids[STRANGER], 100, BIG));
+    assert_false(is_refused(ids[STRANGER], 101, 100));                                   // a small one still has room
+    static const char *const names[] = {"aaaa", "dddd", "eeee", "ffff", "gggg", "hhhh"}; // only the first two are heard
+    int waiting = EACH;
+    for (size_t i = 1; i < sizeof names / sizeof *names; i++) assert_false(is_refused(names[i], 1, 100)); // open
+    for (size_t i = 1; i < sizeof names / sizeof *names; i++)
+        for (int n = 0; n < EACH && waiting < ALL; n++, waiting++) assert_false(is_refused(names[i], 2 + n, BIG));
+    assert_false(is_refused(names[0], 1, 100));
+    assert_true(is_refused(names[0], 2, BIG)); // others' orders fill the node
+    say(STRANGER, NODE, "{\"t\":\"site.drop\",\"n\":3}");
+    carry();
+    assert_false(is_refused(names[0], 3, BIG));
+    buf_clear(&done);
+}
+
+static void test_nothing_waits_for_ever(void **state) {
+    (void)state;
+    serves[NODE].settings.parallel = 1;
+    uint64_t limit = LIMIT_ORDERS_SECONDS * NS_PER_S, before = clock_mono_ns();
+    for (int i = 1; i <= 3; i++) say_open(STRANGER, i, "m");
+    carry();
+    orders_expire(&serves[NODE], before + limit - 1);
+    assert_int_equal(queued, 0);
+    orders_expire(&serves[NODE], clock_mono_ns() + limit);
+    assert_int_equal(queued, 2);
+    for (int i = 0; i < queued; i++)
+        assert_true(strstr(queue[i].text, "\"busy\"") && strstr(queue[i].text, "try again later"));
+    carry();
+    assert_true(opened_sites == 1 && sites[0].open); // that one does not wait
+    say_open(STRANGER, 4, "m");
+    say(STRANGER, NODE, "{\"t\":\"site.drop\",\"n\":1}");
+    carry();
+    assert_int_equal(opened_sites, 2);
+}
+
 static void is_shown(const char *expected) {
     json_t *list = orders_json(&serves[NODE]);
     char *text = json_dumps(list, JSON_COMPACT | JSON_SORT_KEYS);
@@ -678,6 +752,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_what_is_open_is_shown, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_member_has_its_share, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_waits_is_bounded_and_takes_no_orders, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_waits_is_bounded_in_bytes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_waits_for_ever, setup, teardown),
         cmocka_unit_test_setup_teardown(test_most_places_of_one_peer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_audit_log_fails, setup, teardown),
     };

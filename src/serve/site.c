@@ -32,11 +32,11 @@ struct site {
     char from[NODE_ID]; // "" = none
     uint64_t stream_in;
     struct inflow *in;
-    int32_t awaited; // it is started when the rows before this one are in, 0 = not said yet
-    uint64_t bytes_in;
-    const char *wire_in; // what they travel as; "" = none came yet
-    bool whole;          // they are a state
-    bool coarse;         // some travelled as another type than the cache's:
+    int32_t awaited;            // it is started when the rows before this one are in, 0 = not said yet
+    uint64_t bytes_in, came_ns; // on the wire; when the first of them came, 0 = none yet
+    const char *wire_in;        // what they travel as; "" = none came yet
+    bool whole;                 // they are a state
+    bool coarse;                // some travelled as another type than the cache's:
     enum kv_dtype dtype;
     // what it takes here, as long as it moves
     bool computes;     // it is not held, and was not stopped
@@ -119,7 +119,7 @@ static int check_moves(const struct site *site, const struct worker_info *info, 
 static void grant(struct site *site) {
     struct err why;
     if (node_is_self(site->s, site->from)) {
-        site_credit(site->s, site->stream_in, 1);
+        site_credit(site->s, site->from, site->stream_in, 1);
         return;
     }
     json_t *msg = sitemsg_write_credit(&(struct sitemsg_credit){site->stream_in, 1});
@@ -135,11 +135,12 @@ static void on_installed(void *arg, int32_t upto, int32_t slot) {
         inflow_installed(site->in, slot);
         inflow_figures(site->in, &figures);
         site->bytes_in = figures.bytes;
+        site->came_ns = figures.begun_ns;
         site->wire_in = site->whole ? "state" : kv_dtype_name(figures.wire);
         if (!site->whole) grant(site);
         if (site->awaited && upto >= site->awaited) end_inflow(site); // it runs: no row is of use any more
     }
-    site->place.ev.installed(site->place.arg, upto, site->bytes_in, site->wire_in);
+    site->place.ev.installed(site->place.arg, upto, site->bytes_in, site->came_ns, site->wire_in);
 }
 
 // Waits for rows of positions from `first` on.
@@ -229,11 +230,11 @@ static bool site_sent(const struct place *p, struct flow_figures *out) {
     return true;
 }
 
-void site_credit(struct serve *s, uint64_t stream, int32_t units) {
+void site_credit(struct serve *s, const char *by, uint64_t stream, int32_t units) {
     struct site *site;
     struct err why;
     TAILQ_FOREACH(site, &s->sites, next) {
-        if (!site->out || site->stream_out != stream || !site->id) continue;
+        if (!site->out || site->stream_out != stream || strcmp(site->to, by) != 0 || !site->id) continue;
         if (engine_credit(site->model->engine, site->id, units, &why)) log_debug("%s", why.msg);
     }
 }

@@ -24,6 +24,6 @@ struct site_view {
 };
 void site_look(const struct place *p, struct site_view *out);
 
-// The receiver of a stream has installed units: its sender on this node may begin as many more. Unknown streams are
-// fine.
-void site_credit(struct serve *s, uint64_t stream, int32_t units);
+// The receiver of a stream, the node `by`, has installed units: its sender on this node may begin as many more. Unknown
+// streams, and those to other nodes, are fine.
+void site_credit(struct serve *s, const char *by, uint64_t stream, int32_t units);

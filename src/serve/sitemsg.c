@@ -130,15 +130,15 @@ int sitemsg_read_text(const json_t *msg, struct sitemsg_text *m, struct err *e) 
 }
 
 json_t *sitemsg_write_installed(const struct sitemsg_installed *m) {
-    return json_pack("{s:s, s:i, s:I, s:s}", "t", "site.installed", "upto", (int)m->upto, "bytes", (json_int_t)m->bytes,
-                     "wire", m->wire);
+    return json_pack("{s:s, s:i, s:I, s:I, s:s}", "t", "site.installed", "upto", (int)m->upto, "bytes",
+                     (json_int_t)m->bytes, "age_us", (json_int_t)m->age_us, "wire", m->wire);
 }
 
 int sitemsg_read_installed(const json_t *msg, struct sitemsg_installed *m, struct err *e) {
     enum kv_dtype known;
     *m = (struct sitemsg_installed){.wire = ""};
     if (get_whole(msg, "upto", 0, &m->upto, e) || get_uint64(msg, "bytes", &m->bytes, e) ||
-        json_get_string(msg, "wire", &m->wire, e))
+        get_uint64(msg, "age_us", &m->age_us, e) || json_get_string(msg, "wire", &m->wire, e))
         return -1;
     if (!*m->wire || !strcmp(m->wire, "state") || !kv_dtype_of(m->wire, &known)) return 0;
     return err_param(e, "wire", "'wire' names no type of rows");

@@ -21,6 +21,7 @@ struct sitemsg_text {
 struct sitemsg_installed {
     int32_t upto;
     uint64_t bytes;
+    uint64_t age_us;  // since the first frame came; 0 = not known
     const char *wire; // "f16", "q8_0", "state"; "" = not said
 };
 

@@ -110,7 +110,7 @@ static json_t *entry_json(const struct trace *t, const struct trace_entry *e) {
 }
 
 // How long the prompt's rows travelled, and how much of that the reading of the prompt hid: what came before the first
-// token. Where another node sends, only what it did not hide is known. NULL: they did not travel.
+// token. Where it is not known when they began to, only what it did not hide is. NULL: they did not travel.
 static json_t *transfer_json(const struct trace *t) {
     const struct trace_entry *token = first_of(t, TRACE_TOKEN);
     if (!token || !t->moved_ns) return NULL;

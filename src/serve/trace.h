@@ -64,8 +64,8 @@ struct trace {
     struct trace_entry entries[TRACE_MOST]; // what only tells of progress is thinned out where there is more
     int n_reasons;
     char reasons[TRACE_REASONS][TRACE_REASON]; // equal ones once; the last one is the newest where there are more
-    // The first transfer of the whole prompt's rows to another place, since start_ns; 0 = not yet. It begins with the
-    // first frame; 0 = not known, as another node sends it.
+    // The first transfer of the whole prompt's rows to another place, since start_ns; 0 = not yet. It begins when the
+    // first frame is sent, or, where another node sends it, when it comes; 0 = not known.
     uint64_t moves_ns, moved_ns;
 };
 
@@ -73,7 +73,7 @@ void trace_begin(struct trace *t, uint64_t now_ns, uint64_t wall_ns);
 void trace_add(struct trace *t, uint64_t now_ns, int place, enum trace_event event, int64_t value);
 // The same with value 0, and why it was so. Shortened to TRACE_REASON.
 void trace_add_reason(struct trace *t, uint64_t now_ns, int place, enum trace_event event, const char *why);
-void trace_sent_from(struct trace *t, uint64_t ns); // when the transfer under way sent its first frame; clock_mono_ns
+void trace_sent_from(struct trace *t, uint64_t ns); // when the transfer under way began; clock_mono_ns
 uint64_t trace_prefill_ns(const struct trace *t);   // from the first start to the first token; 0 where there is none
 int trace_node(struct trace *t, const char *name);  // its number; the last one serves for those beyond TRACE_PLACES
 json_t *trace_json(const struct trace *t);          // a new reference; NULL when out of memory

@@ -63,6 +63,8 @@ def test_same_bytes_of_long_prompts():
                 check(both.error is None and both.text == wanted,
                       f"{length} {handover} {sampling}: {both.error} {both.text!r} is not {wanted!r}")
                 check_moved(b, length)
+                moved = b.trace()["transfer"]  # also where the sender is another node
+                check(moved["ms"] >= moved["exposed_ms"] >= 0 and moved["began_ms"] > 0, json.dumps(b.trace()))
 
 
 def test_many_jobs_both_ways():
