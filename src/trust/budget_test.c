@@ -260,7 +260,7 @@ static void test_any_interleaving(void **state) {
     for (int n = 0; n < WORLDS; n++) {
         struct world w = {.second = dice(100), .day = 7};
         for (int a = 0; a < ACCOUNTS; a++) {
-            char who[8];
+            char who[16];
             snprintf(who, sizeof who, "w%d", a);
             w.caps[a] = cap_of("r", who, 50 + dice(300), 1 + dice(20), 1 + dice(6));
         }

@@ -12,6 +12,7 @@ import threading
 
 from harness import Stream, check, end_process, in_parallel, run_tests, wait_until
 from lone import expect, node, permit
+from pair import RECALL, passage, quotation, two_nodes
 
 PROMPT = "one two"
 
@@ -171,5 +172,44 @@ def test_rates_and_groups():
         check([b["who"] for b in budgets(n, sub)] == ["@g"], budgets(n, sub))
 
 
+def test_two_nodes():
+    """Each node has its share of what a group may use; what both compute, and twice since one of them dies, counts once."""
+    with two_nodes(RECALL) as (a, b):
+        path = os.path.join(a.home, "policy.json")
+        limits = {"tokens_day": 5001, "concurrent": 3}
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump({"v": 1, "rules": [permit("g", agents=["@g"], limits=limits),
+                                         permit("own", agents=["ann", "bob"], limits={"tokens_day": 5000})]}, f)
+        ann, bob = (at.cli("agent", "create", name, "--group", "g").strip() for at, name in ((a, "ann"), (b, "bob")))
+        a.cli("policy", "apply", path)
+        digest = a.get("/nebulus/v1/policy").json["digest"]
+        wait_until("both have the policy", lambda: b.get("/nebulus/v1/policy").json["digest"] == digest)
+
+        def accounts(at):
+            return {one["who"]: one for one in at.get("/nebulus/v1/budget").json["budgets"]}
+        for at, key in ((a, ann), (b, bob)):
+            expect(at.request("POST", "/v1/completions", {"prompt": "a", "max_tokens": 1}, bearer(key)), 200)
+        shares = [(one["tokens"]["cap"], one["running"]["cap"]) for one in (accounts(a)["@g"], accounts(b)["@g"])]
+        check(sorted(shares) == [(2500, 1), (2501, 2)], shares)
+        before = wait_until("it is settled", lambda: (t := accounts(a)["ann"]["tokens"])["reserved"] == 0 and t["spent"])
+        text = passage()
+        whole = Stream("127.0.0.1", a.port, "/v1/completions",
+                       {"prompt": quotation(text, 600), "max_tokens": 150, "temperature": 0, "ignore_eos": True,
+                        "stream_options": {"include_usage": True}},
+                       {**bearer(ann), "x-nebulus-prefill": "prime", "x-nebulus-decode": "edge"})
+        check(whole.response.status == 200, whole.response.status)
+        check("x-ratelimit-remaining-tokens" in {k.lower() for k, _ in whole.response.getheaders()}, "a stream without headers")
+        whole.first_text()
+        wait_until("the other node writes", lambda: [e for e in a.trace()["events"] if e["event"] == "token" and e["place"] == 1])
+        end_process(b.process, signal.SIGKILL)
+        whole.read()
+        check(whole.done and whole.usage["completion_tokens"] == 150, f"{whole.error} {whole.usage}")
+        wait_until("it is settled", lambda: accounts(a)["ann"]["tokens"]["reserved"] == 0)
+        for who in ("ann", "@g"):
+            spent = accounts(a)[who]["tokens"]["spent"]
+            check(spent == before + whole.usage["total_tokens"], f"{before}, then {spent}, not {whole.usage}")
+
+
 if __name__ == "__main__":
-    run_tests([test_a_hundred_at_once, test_a_crash_gives_nothing_back, test_what_is_left, test_rates_and_groups], sys.argv[3:])
+    run_tests([test_a_hundred_at_once, test_a_crash_gives_nothing_back, test_what_is_left, test_rates_and_groups, test_two_nodes],
+              sys.argv[3:])
