@@ -29,6 +29,15 @@ void claim_announce(struct mdns *m, struct link *l, uint64_t now) {
         }
 }
 
+// What a question has brought forth meanwhile: it need not be told again yet.
+static unsigned told_lately(const struct link *l, uint64_t now) {
+    unsigned set = 0;
+    for (int family = 0; family < 2; family++)
+        for (enum own k = 0; k < OWN_KINDS; k++)
+            if (l->sent_ns[family][k] && now - l->sent_ns[family][k] < ANNOUNCE_MS * NS_PER_MS) set |= OWN_SET(k);
+    return set;
+}
+
 void claim_goodbye(struct mdns *m, struct link *l, uint64_t now) {
     if (l->claim == CLAIM_DONE || (l->claim == CLAIM_ANNOUNCE && l->step))
         reply_send(m, l, MDNS_BOTH, OWN_SERVICE | OWN_HOST, 0, now);
@@ -177,7 +186,7 @@ uint64_t claim_run(struct mdns *m, struct link *l, uint64_t now) {
         l->claim = CLAIM_ANNOUNCE;
         l->step = 0;
     }
-    reply_send(m, l, MDNS_BOTH, announced, MDNS_TTL_S, now);
+    reply_send(m, l, MDNS_BOTH, l->step ? announced & ~told_lately(l, now) : announced, MDNS_TTL_S, now);
     l->due_ns = now + (ANNOUNCE_MS * NS_PER_MS << l->step);
     if (++l->step < ANNOUNCEMENTS) return l->due_ns;
     l->claim = CLAIM_DONE;
