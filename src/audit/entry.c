@@ -13,7 +13,7 @@ static const char *const names[ENTRY_RECORDS] = {
     [ENTRY_KV_SENT] = "kv_sent", [ENTRY_KV_RECV] = "kv_recv", [ENTRY_OUTCOME] = "outcome",
     [ENTRY_POLICY] = "policy",   [ENTRY_ROSTER] = "roster",   [ENTRY_AGENT] = "agent",
     [ENTRY_PRUNE] = "prune",     [ENTRY_RECOVER] = "recover", [ENTRY_GAP] = "gap",
-    [ENTRY_RESERVE] = "reserve",
+    [ENTRY_RESERVE] = "reserve", [ENTRY_WITNESS] = "witness",
 };
 
 const char *entry_type_name(enum entry_type t) { return (unsigned)t < ENTRY_RECORDS ? names[t] : NULL; }

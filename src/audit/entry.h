@@ -24,6 +24,7 @@ enum entry_type {
     ENTRY_RECOVER,
     ENTRY_GAP,
     ENTRY_RESERVE,
+    ENTRY_WITNESS,
     ENTRY_RECORDS, // those before are records
     ENTRY_CHECKPOINT = 64,
 };

@@ -263,6 +263,14 @@ int audit_prove(struct audit *a, uint64_t index, uint64_t size, struct hash path
     return merkle_inclusion(read_node, a, index, size, path, n, e);
 }
 
+int audit_prove_growth(struct audit *a, uint64_t size, uint64_t head, struct hash *root,
+                       struct hash path[MERKLE_LEVELS], int *n, struct err *e) {
+    *n = 0;
+    if (size > head) return err_set(e, ERR_NOT_FOUND, "the log has no such record yet");
+    if (merkle_root_at(read_node, a, size, root, e)) return -1;
+    return size ? merkle_consistency(read_node, a, size, head, path, n, e) : 0;
+}
+
 // ---------------------------------------------------------------- opening
 static int open_files(struct audit *a, struct err *e) {
     const struct audit_io *io = &a->io;

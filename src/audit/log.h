@@ -63,3 +63,6 @@ const char *audit_origin(const struct audit *a);
 // The proof that a durable record is under a durable checkpoint, size, from audit_head.
 int audit_prove(struct audit *a, uint64_t index, uint64_t size, struct hash path[MERKLE_LEVELS], int *n,
                 struct err *e) MUST_USE;
+// The root of the first `size` records, and the proof that those of audit_head begin with them.
+int audit_prove_growth(struct audit *a, uint64_t size, uint64_t head, struct hash *root,
+                       struct hash path[MERKLE_LEVELS], int *n, struct err *e) MUST_USE;

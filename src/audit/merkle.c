@@ -90,6 +90,13 @@ static int range_root(struct proof *p, uint64_t first, uint64_t n, struct hash *
     return 0;
 }
 
+int merkle_root_at(merkle_node *node, void *arg, uint64_t size, struct hash *out, struct err *e) {
+    struct proof p = {.node = node, .arg = arg, .e = e};
+    if (size) return range_root(&p, 0, size, out);
+    digest_of("", 0, out->b);
+    return 0;
+}
+
 static int put(struct proof *p, uint64_t first, uint64_t n) {
     assert(p->n < MERKLE_LEVELS);
     return range_root(p, first, n, &p->path[p->n++]);

@@ -40,6 +40,9 @@ int merkle_inclusion(merkle_node *node, void *arg, uint64_t index, uint64_t size
 int merkle_consistency(merkle_node *node, void *arg, uint64_t old, uint64_t size, struct hash path[MERKLE_LEVELS],
                        int *n, struct err *e) MUST_USE;
 
+// The root of the first `size` leaves.
+int merkle_root_at(merkle_node *node, void *arg, uint64_t size, struct hash *out, struct err *e) MUST_USE;
+
 // What follows from a proof (RFC 9162, 2.1.3.2 and 2.1.4.2); any input is fine.
 bool merkle_included(const struct hash *leaf, uint64_t index, uint64_t size, const struct hash *path, int n,
                      const struct hash *root);

@@ -141,12 +141,56 @@ static void test_bad_checkpoints(void **state) {
         assert_int_equal(checkpoint_read(bad[i], strlen(bad[i]), &c, &e), -1);
 }
 
+// A witness's line stands beside the log's; each is checked with its own key only, and no byte of it is without
+// meaning.
+static void test_cosignature(void **state) {
+    struct note_key log = {.name = "home/0123/1-ab"}, witness = {.name = "home/4567", .kind = NOTE_WITNESS}, again;
+    struct checkpoint c = {.origin = "home/0123/1-ab", .size = 7};
+    struct err e;
+    char note[NOTE_BYTES], other[NOTE_BYTES], vkey[NOTE_VKEY];
+    size_t n, signed_len;
+    uint64_t when = 0;
+    (void)state;
+    EVP_PKEY *key = key_new(&e), *own = key_new(&e);
+    assert_int_equal(key_public(key, log.public), 0);
+    assert_int_equal(key_public(own, witness.public), 0);
+    assert_int_equal(checkpoint_write(&c, key, note, &n, &e), 0);
+    assert_int_equal(note_cosigned(note, n, &witness, &when, &e), -1);
+    size_t before = n;
+    assert_int_equal(note_cosign(note, &n, witness.name, own, 1679315147, &e), 0);
+    assert_int_equal(note_cosigned(note, n, &witness, &when, &e), 0);
+    assert_int_equal(when, 1679315147);
+    assert_int_equal(checkpoint_verify(note, n, &log, &c, &e), 0);
+    for (size_t i = before; i < n; i++) {
+        memcpy(other, note, n);
+        other[i] ^= 1;
+        assert_int_equal(note_cosigned(other, n, &witness, &when, &e), -1);
+    }
+    memcpy(other, note, n);
+    other[strlen(c.origin) + 1] = '8'; // another size
+    assert_int_equal(note_cosigned(other, n, &witness, &when, &e), -1);
+    // neither kind of key passes for the other
+    struct note_key as_log = witness, as_witness = log;
+    as_log.kind = NOTE_LOG;
+    as_witness.kind = NOTE_WITNESS;
+    assert_int_equal(note_verify(note, n, &as_log, &signed_len, &e), -1);
+    assert_int_equal(note_cosigned(note, n, &as_witness, &when, &e), -1);
+    assert_int_equal(checkpoint_verify(note, n, &witness, &c, &e), -1);
+    note_vkey(&witness, vkey);
+    assert_int_equal(note_vkey_read(vkey, strlen(vkey), &again, &e), 0);
+    assert_int_equal(again.kind, NOTE_WITNESS);
+    assert_int_equal(note_cosign(note, &before, witness.name, own, UINT64_MAX, &e), -1);
+    EVP_PKEY_free(key);
+    EVP_PKEY_free(own);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_vkey),
                                        cmocka_unit_test(test_vector),
                                        cmocka_unit_test(test_every_byte_counts),
                                        cmocka_unit_test(test_checkpoint),
                                        cmocka_unit_test(test_bad_checkpoints),
-                                       cmocka_unit_test(test_several_signatures)};
+                                       cmocka_unit_test(test_several_signatures),
+                                       cmocka_unit_test(test_cosignature)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

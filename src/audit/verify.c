@@ -1,5 +1,7 @@
 #include "audit/verify.h"
+#include "audit/proof.h"
 #include "audit/walk.h"
+#include "audit/witnessed.h"
 #include "base/bytes.h"
 #include "base/json.h"
 #include "trust/roster.h"
@@ -27,24 +29,35 @@ int verify_key(const struct audit_io *io, const char *dir, struct note_key *out,
     return err_set(e, ERR_INVALID, "%s is damaged: %s", path, why.msg);
 }
 
-// The origin is CLUSTER/NODE/INCARNATION.
-static const struct roster_node *node_of(const struct roster *r, const char *origin) {
-    char id[IDENTITY_ID] = "";
-    const char *first = strchr(origin, '/'), *second = first ? strchr(first + 1, '/') : NULL;
-    if (!second || second - first - 1 != IDENTITY_ID - 1) return NULL;
-    memcpy(id, first + 1, IDENTITY_ID - 1);
-    return roster_find(r, id);
+static bool vouches(const struct roster *r, const struct note_key *key) {
+    char id[IDENTITY_ID];
+    const struct roster_node *node = witnessed_node(key->name, id) ? roster_find(r, id) : NULL;
+    return node && !strcmp(node->id, id) && !memcmp(node->audit, key->public, KEY_PUBLIC);
 }
 
-static int check_roster(const json_t *document, const uint8_t root[KEY_PUBLIC], const struct note_key *key,
-                        struct err *e) {
+// The roster, where root has signed it and it vouches for the key.
+static struct roster *vouching(const json_t *document, const uint8_t root[KEY_PUBLIC], const struct note_key *key,
+                               struct err *e) {
     struct err why;
     struct roster *r = roster_read(document, root, &why);
-    if (!r) return err_set(e, ERR_DENIED, "the roster is not the root's: %.400s", why.msg);
-    const struct roster_node *node = node_of(r, key->name);
-    bool good = node && !memcmp(node->audit, key->public, KEY_PUBLIC);
+    if (!r)
+        err_set(e, ERR_DENIED, "the roster is not the root's: %.400s", why.msg);
+    else if (!vouches(r, key)) {
+        err_set(e, ERR_DENIED, "the cluster's roster does not know the key of %s", key->name);
+        roster_free(r);
+        r = NULL;
+    }
+    return r;
+}
+
+int verify_vouched(const json_t *roster, const uint8_t *root, struct verified *out, struct err *e) {
+    if (!root) return 0;
+    if (!roster)
+        return err_set(e, ERR_DENIED, "there is no roster: the node of %s belonged to no cluster", out->key.name);
+    struct roster *r = vouching(roster, root, &out->key, e);
+    out->vouched = r != NULL;
     roster_free(r);
-    return good ? 0 : err_set(e, ERR_DENIED, "the cluster's roster does not know the key of %s", key->name);
+    return r ? 0 : -1;
 }
 
 static json_t *load_roster(const struct audit_io *io, const char *dir, struct err *e) {
@@ -110,7 +123,31 @@ static int read_published(struct published *p, const struct audit_io *io, const 
     return err_set(e, ERR_INVALID, "%s is damaged: %.300s", p->path, why.msg);
 }
 
-static int check_end(const struct walk *w, const struct published *p, struct err *e) {
+// What others have signed of the log: its witnesses.
+struct others {
+    struct witnessed *list; // owned
+    size_t n;
+    bool *met; // owned: the log had that root at that size
+};
+
+static int check_witnesses(const struct walk *w, const struct others *o, struct err *e) {
+    for (size_t i = 0; i < o->n; i++) {
+        const struct witnessed *one = &o->list[i];
+        if (one->head.size > w->tree.size)
+            return err_set(e, ERR_INVALID,
+                           "%s is damaged at record %" PRIu64 ": it ends there, but %s has counter-signed %" PRIu64
+                           " records",
+                           w->path, w->tree.size, one->key.name, one->head.size);
+        if (!o->met[i] && one->head.size)
+            return err_set(e, ERR_INVALID,
+                           "%s is damaged at record %" PRIu64 ": the records before it are not those that %s has "
+                           "counter-signed",
+                           w->path, one->head.size, one->key.name);
+    }
+    return 0;
+}
+
+static int check_end(const struct walk *w, const struct published *p, const struct others *o, struct err *e) {
     if (w->signed_at != w->size)
         return err_set(e, ERR_INVALID, "%s is damaged at record %" PRIu64 ": no checkpoint covers it", w->path,
                        w->signed_tree.size);
@@ -119,10 +156,31 @@ static int check_end(const struct walk *w, const struct published *p, struct err
                        "%s is damaged at record %" PRIu64 ": it ends there, but had %" PRIu64 " records", w->path,
                        w->tree.size, p->c.size);
     if (p->there && !p->met) return err_set(e, ERR_INVALID, "%s is damaged: %s is of other records", w->path, p->path);
-    return 0;
+    return check_witnesses(w, o, e);
 }
 
-static int walk_all(struct walk *w, struct tree_file *t, struct published *p, struct verified *out, struct err *e) {
+static int64_t wall_of(const struct entry *f) {
+    struct err why;
+    json_t *o = json_parse(f->data, f->n, &why);
+    int64_t wall = json_integer_value(json_object_get(json_object_get(o, "t"), "wall"));
+    json_decref(o);
+    return wall;
+}
+
+static void meet(struct walk *w, struct published *p, struct others *o) {
+    struct hash root;
+    bool known = false;
+    for (size_t i = 0; i <= o->n; i++) {
+        const struct checkpoint *c = i < o->n ? &o->list[i].head : &p->c;
+        if ((i == o->n && !p->there) || w->tree.size != c->size) continue;
+        if (!known) root = merkle_root(&w->tree);
+        known = true;
+        *(i < o->n ? &o->met[i] : &p->met) = !memcmp(root.b, c->root.b, MERKLE_HASH);
+    }
+}
+
+static int walk_all(struct walk *w, struct tree_file *t, struct published *p, struct others *o, struct verified *out,
+                    struct err *e) {
     int step;
     while ((step = walk_next(w, e)) > 0) {
         if (!walk_is_record(w)) {
@@ -130,36 +188,48 @@ static int walk_all(struct walk *w, struct tree_file *t, struct published *p, st
             continue;
         }
         if (check_tree(t, w, e)) return -1;
-        if (!p->there || w->tree.size != p->c.size) continue;
-        struct hash root = merkle_root(&w->tree);
-        p->met = !memcmp(root.b, p->c.root.b, MERKLE_HASH);
+        if (w->record.seq == out->witnessed) out->tail_wall = wall_of(&w->frame);
+        meet(w, p, o);
     }
     out->records = w->tree.size;
-    return step < 0 ? -1 : check_end(w, p, e);
+    return step < 0 ? -1 : check_end(w, p, o, e);
 }
 
-static int vouch(const struct audit_io *io, const char *dir, const uint8_t *root, struct verified *out, struct err *e) {
+// Which witnesses count: other nodes, and where there is a root's roster, those that it knows.
+static int load_witnesses(const struct audit_io *io, const char *dir, const struct roster *roster, struct others *o,
+                          struct verified *out, struct err *e) {
+    if (witnessed_load(io, dir, &out->key, &o->list, &o->n, e)) return -1;
+    o->met = calloc(o->n + 1, sizeof *o->met);
+    if (!o->met) return err_set(e, ERR_INTERNAL, "out of memory");
+    for (size_t i = 0; i < o->n; i++) {
+        const struct witnessed *w = &o->list[i];
+        if (!memcmp(w->key.public, out->key.public, KEY_PUBLIC) || (roster && !vouches(roster, &w->key))) continue;
+        out->witnesses++;
+        if (w->head.size > out->witnessed) out->witnessed = w->head.size;
+    }
+    return 0;
+}
+
+static int vouch(const struct audit_io *io, const char *dir, const uint8_t *root, struct verified *out,
+                 struct roster **roster, struct err *e) {
     if (!root) return 0;
     json_t *document = load_roster(io, dir, e);
-    int rc = document ? check_roster(document, root, &out->key, e) : -1;
+    *roster = document ? vouching(document, root, &out->key, e) : NULL;
     json_decref(document);
-    out->vouched = !rc;
-    return rc;
+    out->vouched = *roster != NULL;
+    return *roster ? 0 : -1;
 }
 
-int verify_log(const struct audit_io *io, const char *dir, const uint8_t *root, struct verified *out, struct err *e) {
-    struct published p = {.there = false};
+static int verify_files(const struct audit_io *io, const char *dir, struct published *p, struct others *o,
+                        struct verified *out, struct err *e) {
     struct walk w;
     int rc = -1;
-    *out = (struct verified){.vouched = false};
-    if (verify_key(io, dir, &out->key, e) || vouch(io, dir, root, out, e) || read_published(&p, io, dir, &out->key, e))
-        return -1;
     struct tree_file *t = calloc(1, sizeof *t);
     if (!t) return err_set(e, ERR_INTERNAL, "out of memory");
     t->io = io;
     if (!path_join(t->path, dir, AUDIT_TREE, e) && !walk_open(&w, io, dir, &out->key, e)) {
         int file = t->file = io->open(io->arg, t->path, false);
-        rc = walk_all(&w, t, &p, out, e);
+        rc = walk_all(&w, t, p, o, out, e);
         if (file >= 0) io->close(io->arg, file);
         walk_close(&w);
     }
@@ -167,32 +237,29 @@ int verify_log(const struct audit_io *io, const char *dir, const uint8_t *root, 
     return rc;
 }
 
-// ---------------------------------------------------------------- receipts
-static json_t *path_json(const struct hash *path, int n) {
-    json_t *list = json_array();
-    for (int i = 0; i < n; i++) {
-        char text[MERKLE_HASH * 2];
-        EVP_EncodeBlock((uint8_t *)text, path[i].b, MERKLE_HASH);
-        json_array_append_new(list, json_string(text));
-    }
-    return list;
+int verify_log(const struct audit_io *io, const char *dir, const uint8_t *root, struct verified *out, struct err *e) {
+    struct published p = {.there = false};
+    struct others o = {.list = NULL};
+    struct roster *roster = NULL;
+    *out = (struct verified){.vouched = false};
+    int rc = verify_key(io, dir, &out->key, e) || vouch(io, dir, root, out, &roster, e) ||
+                     read_published(&p, io, dir, &out->key, e) || load_witnesses(io, dir, roster, &o, out, e) ||
+                     verify_files(io, dir, &p, &o, out, e)
+                 ? -1
+                 : 0;
+    roster_free(roster);
+    free(o.list);
+    free(o.met);
+    return rc;
 }
 
+// ---------------------------------------------------------------- receipts
 json_t *receipt_json(const struct receipt *r) {
     char vkey[NOTE_VKEY];
     note_vkey(r->key, vkey);
     return json_pack("{s:i,s:I,s:s,s:s%,s:o,s:s%,s:s,s:O?}", "v", 1, "index", (json_int_t)r->index, "type",
-                     entry_type_name(r->type), "record", r->text, r->n, "proof", path_json(r->path, r->n_path),
+                     entry_type_name(r->type), "record", r->text, r->n, "proof", proof_json(r->path, r->n_path),
                      "checkpoint", r->note, r->note_len, "key", vkey, "roster", r->roster);
-}
-
-static int read_path(const json_t *list, struct hash path[MERKLE_LEVELS], struct err *e) {
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const char *text = json_string_value(json_array_get(list, i));
-        if (i == MERKLE_LEVELS || !text || note_base64(text, strlen(text), path[i].b, MERKLE_HASH))
-            return err_param(e, "proof", "the receipt's proof is no list of hashes");
-    }
-    return 0;
 }
 
 struct claims { // the members of a receipt
@@ -214,6 +281,7 @@ static int read_claims(const json_t *o, struct claims *c, struct err *e) {
 
 static int check_claims(const struct claims *c, struct verified *out, struct err *e) {
     struct hash path[MERKLE_LEVELS], leaf;
+    int n_path;
     struct checkpoint head;
     struct record_begin begin;
     struct merkle m;
@@ -222,13 +290,13 @@ static int check_claims(const struct claims *c, struct verified *out, struct err
     if (f.type == ENTRY_RECORDS || !f.n || !record_begin_read(&f, &begin) || begin.seq != (uint64_t)c->index)
         return err_set(e, ERR_INVALID, "the receipt's record is not of that type and number");
     if (note_vkey_read(c->vkey, strlen(c->vkey), &out->key, e) ||
-        checkpoint_verify(c->note, strlen(c->note), &out->key, &head, e) || read_path(c->proof, path, e) ||
+        checkpoint_verify(c->note, strlen(c->note), &out->key, &head, e) || proof_read(c->proof, path, &n_path, e) ||
         merkle_init(&m, e))
         return -1;
     leaf = merkle_leaf(&m, (uint8_t)f.type, f.data, f.n);
     merkle_close(&m);
     out->records = head.size;
-    if (merkle_included(&leaf, begin.seq, head.size, path, (int)json_array_size(c->proof), &head.root)) return 0;
+    if (merkle_included(&leaf, begin.seq, head.size, path, n_path, &head.root)) return 0;
     return err_set(e, ERR_INVALID, "record %" PRIu64 " is not the one in the log: the proof does not lead to the root",
                    begin.seq);
 }
@@ -240,11 +308,7 @@ int receipt_verify(const json_t *receipt, const uint8_t *root, struct verified *
     if (read_claims(receipt, &c, e)) return -1;
     *record = json_parse(c.record, strlen(c.record), e);
     if (!*record || check_claims(&c, out, e)) return -1;
-    if (!root) return 0;
-    if (!c.roster) return err_set(e, ERR_DENIED, "the receipt has no roster: its node belonged to no cluster");
-    if (check_roster(c.roster, root, &out->key, e)) return -1;
-    out->vouched = true;
-    return 0;
+    return verify_vouched(c.roster, root, out, e);
 }
 
 // ---------------------------------------------------------------- receipts from a folder

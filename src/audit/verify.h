@@ -11,11 +11,17 @@ struct verified {
     struct note_key key; // that has signed; its name is the log's origin
     bool vouched;        // by the cluster's root
     uint64_t records, checkpoints;
+    // of a log: what witnesses have counter-signed; with a root, those count that its roster knows
+    uint64_t witnessed; // records
+    size_t witnesses;
+    int64_t tail_wall; // when the first record behind them was written, nanoseconds since 1970; 0: there is none
 };
 
 // `root` may be NULL: nobody vouches for the key then. On failure *e names file and record.
 int verify_log(const struct audit_io *io, const char *dir, const uint8_t *root, struct verified *out,
                struct err *e) MUST_USE;
+// For what carries its roster with it: fails where a root is given and the roster does not vouch for out->key.
+int verify_vouched(const json_t *roster, const uint8_t *root, struct verified *out, struct err *e) MUST_USE;
 int verify_key(const struct audit_io *io, const char *dir, struct note_key *out, struct err *e) MUST_USE; // reads it
 
 // A receipt: what stands at `index` of a log.

@@ -13,6 +13,7 @@
 #define AUDIT_CHECKPOINT "checkpoint"
 #define AUDIT_KEY        "key"
 #define AUDIT_ROSTER     "roster"
+#define AUDIT_WITNESSES  "witnesses"
 
 struct walk {
     const struct audit_io *io;

@@ -91,6 +91,7 @@
 #define LIMIT_PAIR_SIGN_SECONDS   180u         // time for the admin's command line to sign
 #define LIMIT_ROSTER_MESSAGE      (2u << 20)   // a message with a roster document, bytes
 #define LIMIT_STATIC_PEERS        32u          // addresses in the setting peers
+#define LIMIT_WITNESS_LOGS        64u          // audit logs of one node that another one witnesses, ever
 #define LIMIT_DISCOVERED          128u         // nodes that are heard of on the network and shown
 #define LIMIT_CONFIG_BYTES        (1u << 20)   // nebulus.conf
 #define LIMIT_TEMPLATE_BYTES      (1u << 20)   // a chat template's source

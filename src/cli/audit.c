@@ -1,11 +1,15 @@
 // nebulus audit: what was run by whom, where, and by which rules; and whether the log of it is whole. Reads files,
 // needs no daemon.
+#include "audit/fork.h"
 #include "audit/logs.h"
-#include "audit/verify.h"
+#include "audit/witnessed.h"
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/json.h"
+#include "cli/api_client.h"
 #include "cli/audit_log.h"
 #include "cli/command.h"
+#include "cli/term.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -43,20 +47,58 @@ static int read_root(const struct invocation *in, uint8_t root[KEY_PUBLIC], bool
     return err_param(e, "root", "--root takes the root's public key, 64 hexadecimal digits: see `nebulus nodes`");
 }
 
+// What other nodes have cosigned of a log, and what they have not.
+static void tell_witnesses(const struct verified *v) {
+    char age[SIZE_TEXT];
+    uint64_t tail = v->records - v->witnessed, now = clock_wall_ns();
+    if (v->witnesses)
+        printf("  %" PRIu64 " of them are counter-signed by %zu other node%s\n", v->witnessed, v->witnesses,
+               v->witnesses > 1 ? "s" : "");
+    if (tail && v->tail_wall > 0 && (uint64_t)v->tail_wall < now)
+        printf("  %" PRIu64 " are not counter-signed by any other node, the oldest for %s\n", tail,
+               term_duration(age, (now - (uint64_t)v->tail_wall) / NS_PER_S));
+    else if (tail)
+        printf("  %" PRIu64 " are not counter-signed by any other node\n", tail);
+}
+
 static int tell(const struct invocation *in, const struct verified *v, const json_t *record) {
     if (args_has(&in->args, "json")) {
-        json_t *o = json_pack("{s:i,s:b,s:s,s:I,s:b,s:O*}", "v", 1, "ok", 1, "origin", v->key.name, "records",
-                              (json_int_t)v->records, "vouched", v->vouched, "record", record);
+        json_t *o =
+            json_pack("{s:i,s:b,s:s,s:I,s:b,s:I,s:I,s:I,s:O*}", "v", 1, "ok", 1, "origin", v->key.name, "records",
+                      (json_int_t)v->records, "vouched", v->vouched, "witnessed", (json_int_t)v->witnessed, "witnesses",
+                      (json_int_t)v->witnesses, "tail_since_ns", (json_int_t)v->tail_wall, "record", record);
         int rc = audit_print_json(o);
         json_decref(o);
         return rc;
     }
     printf("%s: ok, %" PRIu64 " records%s, signed by %s\n", v->key.name, v->records, record ? " at that time" : "",
            v->vouched ? "the key that the cluster's root vouches for" : "its own key (--root KEY asks whose that is)");
+    if (!record) tell_witnesses(v);
     return CLI_OK;
 }
 
-static int verify_receipt(const struct invocation *in, const char *path, const uint8_t *root) {
+static int verify_fork(const struct invocation *in, const json_t *proof, const uint8_t *root) {
+    struct verified v;
+    struct err e = {.code = ERR_NONE};
+    uint64_t parted;
+    char node[33] = "?";
+    if (fork_verify(proof, root, &v, &parted, &e)) return cli_fail(&e);
+    if (!witnessed_node(v.key.name, node)) node[0] = '?';
+    if (args_has(&in->args, "json")) {
+        json_t *o = json_pack("{s:i,s:b,s:s,s:s,s:I,s:b}", "v", 1, "forked", 1, "origin", v.key.name, "node", node,
+                              "before", (json_int_t)parted, "vouched", v.vouched);
+        int rc = audit_print_json(o);
+        json_decref(o);
+        return rc;
+    }
+    printf("node %s has forked its audit log %s: it has signed two histories that differ before record %" PRIu64
+           ", with %s\n",
+           node, v.key.name, parted,
+           v.vouched ? "the key that the cluster's root vouches for" : "one key (--root KEY asks whose that is)");
+    return CLI_OK;
+}
+
+static int verify_file(const struct invocation *in, const char *path, const uint8_t *root) {
     struct verified v;
     struct err e = {.code = ERR_NONE};
     char *text;
@@ -64,9 +106,15 @@ static int verify_receipt(const struct invocation *in, const char *path, const u
     json_t *record = NULL;
     if (file_read(path, RECEIPT_BYTES, &text, &n, &e)) return cli_fail(&e);
     json_t *receipt = json_parse(text, n, &e);
+    const char *type = json_string_value(json_object_get(receipt, "type"));
     free(text);
-    int bad = !receipt || receipt_verify(receipt, root, &v, &record, &e);
-    int rc = bad ? cli_fail(&e) : tell(in, &v, record);
+    int rc;
+    if (type && !strcmp(type, "fork"))
+        rc = verify_fork(in, receipt, root);
+    else {
+        int bad = !receipt || receipt_verify(receipt, root, &v, &record, &e);
+        rc = bad ? cli_fail(&e) : tell(in, &v, record);
+    }
     json_decref(record);
     json_decref(receipt);
     return rc;
@@ -91,7 +139,7 @@ static int verify(struct invocation *in) {
     if (in->args.n_words > 1) {
         const char *path = in->args.words[1];
         bool folder = !stat(path, &st) && S_ISDIR(st.st_mode);
-        return folder ? verify_folder(in, path, root) : verify_receipt(in, path, root);
+        return folder ? verify_folder(in, path, root) : verify_file(in, path, root);
     }
     if (audit_logs_find(&in->paths, &logs, &e)) return cli_fail(&e);
     for (size_t i = 0; i < logs.n; i++) {
@@ -119,35 +167,57 @@ static int receipt(struct invocation *in) {
     return rc;
 }
 
+// ---------------------------------------------------------------- recover
+static int recover(struct invocation *in) {
+    struct err e = {.code = ERR_NONE};
+    struct api_client *api = api_open(in->settings.api, &e);
+    json_t *body = json_object(), *answer = NULL;
+    const char *log = "?";
+    int rc = api ? api_post(api, "/nebulus/v1/audit/recover", body, &answer, &e) : -1;
+    if (!rc) rc = json_get_string(answer, "log", &log, &e);
+    if (rc)
+        rc = cli_fail(&e);
+    else if (args_has(&in->args, "json"))
+        rc = audit_print_json(answer);
+    else
+        printf("recorded, and given up: what was missing. The audit log is %s now\n", log);
+    json_decref(body);
+    json_decref(answer);
+    api_close(api);
+    return rc;
+}
+
 static int run(struct invocation *in) {
     static const struct {
         const char *word;
         int (*run)(struct invocation *in);
-    } table[] = {
-        {"show", audit_show}, {"tail", audit_tail}, {"report", audit_report}, {"verify", verify}, {"receipt", receipt}};
+    } table[] = {{"show", audit_show}, {"tail", audit_tail}, {"report", audit_report},
+                 {"verify", verify},   {"receipt", receipt}, {"recover", recover}};
     const char *word = in->args.words[0];
     struct err e;
     for (size_t i = 0; i < COUNT_OF(table); i++)
         if (!strcmp(word, table[i].word)) return table[i].run(in);
-    err_set(&e, ERR_INVALID, "'%.64s' is none of show, tail, report, verify and receipt", word);
+    err_set(&e, ERR_INVALID, "'%.64s' is none of show, tail, report, verify, receipt and recover", word);
     return cli_usage(in->command, &e);
 }
 
 const struct command command_audit = {
     .name = "audit",
     .group = "Who may run what",
-    .arguments = "show REQ_ID|tail|report|verify [DIR|FILE]|receipt REQ_ID",
+    .arguments = "show REQ_ID|tail|report|verify [DIR|FILE]|receipt REQ_ID|recover",
     .summary = "who ran what where, and whether the log of it is whole",
-    .details = "Reads the audit logs of this node's home; needs no daemon.\n"
-               "show REQ_ID     who asked, by which rules, what ran where; whether the log of it is whole\n"
-               "tail            the latest records (--json: one JSON object per line)\n"
-               "report          requests, tokens and denials per agent, model and nodes\n"
-               "verify          checks all logs of this home, a log's folder, or a receipt; offline\n"
-               "receipt REQ_ID  the outcome of a request with the proof that it is in the log\n",
+    .details =
+        "Reads the audit logs of this node's home; all but recover need no daemon.\n"
+        "show REQ_ID     who asked, by which rules, what ran where; whether the log of it is whole\n"
+        "tail            the latest records (--json: one JSON object per line)\n"
+        "report          requests, tokens and denials per agent, model and nodes\n"
+        "verify          checks all logs of this home, a log's folder, a receipt, or the proof of a fork; offline\n"
+        "receipt REQ_ID  the outcome of a request with the proof that it is in the log\n"
+        "recover         gives up records that are lost, on record, so that this node computes again\n",
     .min_words = 1,
     .max_words = 2,
     .completes = COMPLETES_WORDS,
-    .words = "show|tail|report|verify|receipt",
+    .words = "show|tail|report|verify|receipt|recover",
     .options = options,
     .n_options = COUNT_OF(options),
     .settings = SETTINGS_API,

@@ -70,6 +70,12 @@ void audit_tell(const struct audit_names *names, const json_t *r, char out[AUDIT
     else if (!strcmp(type, "roster"))
         snprintf(out, AUDIT_TOLD, "'%.63s', epoch %" PRId64 ", %" PRId64 " nodes", audit_text(r, "cluster"),
                  audit_number(r, NULL, "epoch"), audit_number(r, NULL, "nodes"));
+    else if (!strcmp(type, "gap"))
+        snprintf(out, AUDIT_TOLD, "given up: %.160s, record %" PRId64 " on", audit_text(r, "origin"),
+                 audit_number(r, NULL, "has"));
+    else if (!strcmp(type, "witness"))
+        snprintf(out, AUDIT_TOLD, "the log of %.32s has %.16s", audit_name(names, audit_text(r, "node"), plain),
+                 audit_text(r, "finding"));
     else
         out[0] = '\0';
 }

@@ -1,6 +1,7 @@
 // nebulus nodes: the members of this node's cluster, as this node sees them, what runs, and who else is on the network.
 #include "base/json.h"
 #include "base/text.h"
+#include "cli/audit_view.h"
 #include "cli/discovered.h"
 #include "cli/jobs_table.h"
 #include "cli/table.h"
@@ -98,14 +99,17 @@ static int add_row(struct table *t, const json_t *o, struct err *e) {
                : 0;
 }
 
-// Why those that are down are down, below the table.
+// Why those that are down are down, and whose audit logs are not what they were, below the table.
 static int write_reasons(const json_t *nodes, FILE *out, struct err *e) {
     for (size_t i = 0; i < json_array_size(nodes); i++) {
         struct node n;
         char line[ESCAPED_MAX], safe[ESCAPED_MAX];
         if (read_node(json_array_get(nodes, i), &n, e)) return -1;
-        if (strcmp(n.state, "down") != 0 || !*n.why) continue;
-        snprintf(line, sizeof line, "%s is down: %s", n.name, n.why);
+        const char *alarm = audit_view_finding(json_object_get(json_array_get(nodes, i), "audit"));
+        bool down = !strcmp(n.state, "down") && *n.why;
+        if (!alarm && !down) continue;
+        snprintf(line, sizeof line, "%s %s%s%s%s", n.name, alarm ? alarm : "", alarm && down ? "; it " : "",
+                 down ? "is down: " : "", down ? n.why : "");
         text_escape(safe, sizeof safe, line);
         fprintf(out, "%s%s%s\n", term_style(STDOUT_FILENO, STYLE_YELLOW), safe, term_style(STDOUT_FILENO, STYLE_END));
     }
@@ -150,12 +154,18 @@ static int write_table(const json_t *nodes, FILE *out, struct err *e) {
     return rc;
 }
 
+static int write_audit(const json_t *answer, FILE *out, struct err *e) {
+    fprintf(out, "\n");
+    return audit_view_write(json_object_get(answer, "audit"), out, e);
+}
+
 static int write_nodes(const json_t *answer, const struct sheet *to, struct err *e) {
     const json_t *cluster = json_object_get(answer, "cluster");
     json_t *nodes = NULL;
     bool member = json_is_object(cluster);
-    if (member && (json_get_array(answer, "nodes", &nodes, e) || write_head(cluster, to, e) ||
-                   write_table(nodes, to->out, e) || write_reasons(nodes, to->out, e)))
+    if (member &&
+        (json_get_array(answer, "nodes", &nodes, e) || write_head(cluster, to, e) || write_table(nodes, to->out, e) ||
+         write_reasons(nodes, to->out, e) || write_audit(answer, to->out, e)))
         return -1;
     if (jobs_table_write(answer, to->out, e) || discovered_write(answer, to->out, e)) return -1;
     return member ? 0 : fail_without_cluster(answer, e);

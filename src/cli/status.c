@@ -2,6 +2,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "cli/api_client.h"
+#include "cli/audit_view.h"
 #include "cli/model_table.h"
 #include "cli/term.h"
 #include "cli/view.h"
@@ -45,8 +46,10 @@ static int write_summary(const json_t *status, FILE *out, struct err *e) {
     fprintf(out, "%s%s%s\n", term_style(STDOUT_FILENO, STYLE_BOLD), safe, term_style(STDOUT_FILENO, STYLE_END));
     fprintf(out, "  up %s, pid %lld, %s of memory, %lld connections\n", term_duration(up, (uint64_t)s.uptime_s),
             (long long)s.pid, term_size(memory, (uint64_t)s.rss_bytes), (long long)s.connections);
-    fprintf(out, "  requests: %lld, of them %lld active and %lld failed\n\n", (long long)s.total, (long long)s.active,
+    fprintf(out, "  requests: %lld, of them %lld active and %lld failed\n", (long long)s.total, (long long)s.active,
             (long long)s.failed);
+    if (audit_view_write(json_object_get(status, "audit"), out, e)) return -1;
+    fprintf(out, "\n");
     return 0;
 }
 

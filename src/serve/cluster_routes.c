@@ -5,6 +5,7 @@
 #include "serve/jobs.h"
 #include "serve/links.h"
 #include "serve/orders.h"
+#include "serve/witness.h"
 #include "trust/policy_tests.h"
 
 #include <stdio.h>
@@ -50,11 +51,12 @@ static json_t *node_json(struct cluster *c, const struct roster_node *n) {
     json_t *about = about_json(c, note, self), *labels = json_array();
     for (size_t i = 0; i < n->n_labels; i++) json_array_append_new(labels, json_string(n->labels[i]));
     bool up = p && p->up;
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:f, s:o, s:o, s:o}", "id", n->id, "name", n->name, "state",
-                          state_of(n, p, note, c), "role", n->role, "labels", labels, "address",
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:f, s:o, s:o, s:o, s:o}", "id", n->id, "name", n->name,
+                          "state", state_of(n, p, note, c), "role", n->role, "labels", labels, "address",
                           p && p->address[0] ? p->address : n->address, "since_s", since_s(p, note), "rtt_ms",
                           up && p->rtt_ns ? json_real((double)p->rtt_ns / 1e6) : json_null(), "why",
-                          p && !up ? text_or_null(&p->why) : json_null(), "link", links_json(c->s->links, n->id));
+                          p && !up ? text_or_null(&p->why) : json_null(), "link", links_json(c->s->links, n->id),
+                          "audit", witness_peer_json(c->s->witness, n->id));
     if (o && about) json_object_update_missing(o, about); // version, epoch, digest, models, links
     json_decref(about);
     return o;
@@ -65,10 +67,10 @@ void cluster_show_nodes(const struct call *call) {
     json_t *nodes = json_array();
     for (size_t i = 0; c->roster && i < c->roster->n_nodes; i++)
         json_array_append_new(nodes, node_json(c, &c->roster->nodes[i]));
-    call_answer(call, json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "v", 1, "cluster", cluster_json(c), "trouble",
-                                text_or_null(&c->trouble), "nodes", nodes, "discovered",
+    call_answer(call, json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "v", 1, "cluster", cluster_json(c),
+                                "trouble", text_or_null(&c->trouble), "nodes", nodes, "discovered",
                                 discovery_nodes_json(call->s->discovery), "jobs", jobs_json(call->s), "orders",
-                                orders_json(call->s)));
+                                orders_json(call->s), "audit", witness_json(call->s->witness)));
 }
 
 // ---------------------------------------------------------------- rosters

@@ -14,6 +14,7 @@
 #include "serve/routes.h"
 #include "serve/serve.h"
 #include "serve/spending.h"
+#include "serve/witness.h"
 #include "trust/agents.h"
 
 #include <errno.h>
@@ -61,6 +62,8 @@ static void close_all(struct daemon *d) {
     d->serve.models = NULL;
     discovery_free(d->serve.discovery);
     d->serve.discovery = NULL;
+    witness_free(d->serve.witness);
+    d->serve.witness = NULL;
     links_free(d->serve.links);
     d->serve.links = NULL;
     cluster_free(d->serve.cluster);
@@ -225,7 +228,7 @@ static int open_all(struct daemon *d, const struct daemon_options *o, const stru
         !(s->models = models_new(s->base, &s->settings, &s->store, e)) || !(s->profiles = profiles_new(s, p, e)) ||
         !(s->agents = agents_open(p->state, e)) || !(s->authority = authority_new(p, e)) ||
         !(s->cluster = cluster_new(s, p, e)) || !(s->evidence = evidence_new(s, p, e)) || open_spending(s, p, e) ||
-        open_planner(s, e) || !(s->links = links_new(s, e)) ||
+        !(s->witness = witness_new(s, p, e)) || open_planner(s, e) || !(s->links = links_new(s, e)) ||
         !(s->http = http_server_new(s->base, routes_handle, s, e)) || make_events(d, o->exit_with_parent, e) ||
         listen_on(s, e) || preload(s, e))
         return -1;

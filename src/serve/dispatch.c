@@ -4,10 +4,12 @@
 #include "serve/links.h"
 #include "serve/orders.h"
 #include "serve/remote.h"
+#include "serve/witness.h"
 
 static void on_up(void *arg, const struct peer *p) {
     const struct serve *s = arg;
     if (s->links) links_up(s->links, p);
+    witness_up(s->witness, p);
 }
 
 static void on_down(void *arg, const struct peer *p, const struct err *why) {
@@ -24,6 +26,7 @@ static void on_message(void *arg, const struct peer *p, const json_t *msg) {
     const struct serve *s = arg;
     char shown[64];
     if (type && s->links && links_heard(s->links, p, type, msg)) return;
+    if (type && witness_heard(s->witness, p, type, msg)) return;
     if (type && (orders_heard(arg, p, type, msg) || remote_heard(arg, p, type, msg))) return;
     text_escape(shown, sizeof shown, type ? type : "");
     log_debug("node %.8s sent a message of unknown type '%s'", p->id, shown);

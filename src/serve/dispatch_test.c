@@ -3,6 +3,7 @@
 #include "serve/links.h"
 #include "serve/orders.h"
 #include "serve/remote.h"
+#include "serve/witness.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -62,6 +63,13 @@ void remote_lost(struct serve *s, const struct peer *p, const struct err *why) {
     note(why->msg, p->id);
 }
 
+void witness_up(struct witness *w, const struct peer *p) { (void)w, (void)p; }
+
+bool witness_heard(struct witness *w, const struct peer *p, const char *type, const json_t *msg) {
+    (void)w, (void)p, (void)msg;
+    return !strcmp(type, "audit.held");
+}
+
 bool orders_heard(struct serve *s, const struct peer *p, const char *type, const json_t *msg) {
     (void)s, (void)p, (void)msg;
     return !strcmp(type, "orders");
@@ -92,8 +100,12 @@ static void test_up_and_messages(void **state) {
     heard[0] = '\0';
     dispatch_init(&s);
     events.up(listener, &p);
-    for (int i = 0; i < 3; i++) {
-        json_t *msg = json_pack("{s:s}", "t", i == 0 ? "links" : i == 1 ? "orders" : "site.text");
+    for (int i = 0; i < 4; i++) {
+        json_t *msg = json_pack("{s:s}", "t",
+                                i == 0   ? "links"
+                                : i == 1 ? "orders"
+                                : i == 2 ? "audit.held"
+                                         : "site.text");
         events.message(listener, &p, msg);
         json_decref(msg);
     }

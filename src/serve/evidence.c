@@ -9,6 +9,7 @@
 #include "serve/authority.h"
 #include "serve/gate.h"
 #include "serve/ledger.h"
+#include "serve/loss.h"
 
 #include <assert.h>
 #include <fcntl.h>
@@ -35,6 +36,7 @@ struct evidence {
     struct ledger *ledger; // NULL: it could not be opened, see trouble
     struct ledger *old;    // of before a change of cluster, closed once its intents are answered
     struct err trouble;
+    struct loss loss;
     int salts; // descriptor; -1: none
     struct kept kept[EVIDENCE_RECEIPTS];
     size_t next_kept;
@@ -70,7 +72,9 @@ static int add_time(const struct evidence *v, json_t *o) {
 static int append(struct evidence *v, struct ledger *l, enum entry_type type, uint64_t intent, json_t *o,
                   audit_done *done, void *arg, uint64_t *seq, struct err *e) {
     int rc = -1;
-    if (!o || add_time(v, o))
+    if (v->loss.why.code || l->given_up)
+        err_set(e, ERR_AUDIT, "records of this log are lost");
+    else if (!o || add_time(v, o))
         err_set(e, ERR_INTERNAL, "out of memory");
     else
         rc = audit_append(l->audit, type, intent, o, done, arg, seq, e);
@@ -82,8 +86,14 @@ bool evidence_trouble(const struct serve *s, struct err *e) {
     const struct evidence *v = s->evidence;
     struct err why;
     if (!v) return false;
-    if (v->ledger && !audit_failed(v->ledger->audit, &why)) return false;
-    err_set(e, ERR_AUDIT, "nothing is computed without its record: %.400s", v->ledger ? why.msg : v->trouble.msg);
+    const char *msg = v->trouble.msg;
+    if (v->ledger && v->loss.why.code)
+        msg = v->loss.why.msg;
+    else if (v->ledger && !audit_failed(v->ledger->audit, &why))
+        return false;
+    else if (v->ledger)
+        msg = why.msg;
+    err_set(e, ERR_AUDIT, "nothing is computed without its record: %.440s", msg);
     return true;
 }
 
@@ -94,11 +104,11 @@ static void close_ledger(struct evidence *v, struct ledger *l) {
     ledger_close(l);
 }
 
-static void open_current(struct evidence *v) {
+static void open_current(struct evidence *v, bool fresh) {
     const struct roster *r = cluster_roster(v->s->cluster);
     struct err why = {.code = ERR_NONE};
     struct audit_found found;
-    v->ledger = ledger_open(v->s->base, v->dir, r ? r->cluster : "local", &v->identity, &found, &why);
+    v->ledger = ledger_open(v->s->base, v->dir, r ? r->cluster : "local", &v->identity, fresh, &found, &why);
     v->trouble = why;
     memset(v->roster, 0, sizeof v->roster);
     memset(v->policy, 0, sizeof v->policy);
@@ -115,7 +125,7 @@ static void switch_cluster(struct evidence *v) {
     if (v->ledger && ledger_is_of(v->ledger, r ? r->cluster : "local", v->identity.id)) return;
     if (v->old && v->old != v->ledger) close_ledger(v, v->old);
     v->old = v->ledger;
-    open_current(v);
+    open_current(v, false);
 }
 
 // A record of no request's.
@@ -374,6 +384,65 @@ void evidence_receipt(const struct call *c) {
     call_fail(c, &why);
 }
 
+// ---------------------------------------------------------------- witnesses
+struct audit *evidence_log(const struct serve *s) {
+    return s->evidence && s->evidence->ledger ? s->evidence->ledger->audit : NULL;
+}
+
+const struct identity *evidence_identity(const struct serve *s) { return &s->evidence->identity; }
+
+bool evidence_has(const struct serve *s, const char *note, size_t n, const struct checkpoint *c, const char *who) {
+    return loss_look(&s->evidence->loss, evidence_log(s), note, n, c, who);
+}
+
+void evidence_of_peer(const struct serve *s, json_t *finding) {
+    if (s->evidence->ledger)
+        say(s->evidence, ENTRY_WITNESS, finding);
+    else
+        json_decref(finding);
+}
+
+// What is lost, in the log that goes on.
+static json_t *give_up(struct evidence *v, struct err *e) {
+    bool lost = v->loss.why.code != ERR_NONE;
+    const char *origin = v->ledger ? audit_origin(v->ledger->audit) : "";
+    bool current = lost && !strcmp(v->loss.head.origin, origin);
+    json_t *gap = lost ? json_pack("{s:s,s:I,s:I}", "origin", v->loss.head.origin, "had", (json_int_t)v->loss.head.size,
+                                   "has", (json_int_t)v->loss.has)
+                       : json_pack("{s:s}", "why", v->trouble.msg);
+    if (!gap || loss_give_up(&v->loss, e)) {
+        json_decref(gap);
+        return NULL;
+    }
+    if (!v->ledger || current) {
+        if (v->old) close_ledger(v, v->old);
+        v->old = v->ledger;
+        if (v->old) v->old->given_up = true;
+        open_current(v, true);
+    }
+    return gap;
+}
+
+void evidence_recover(const struct call *c) {
+    struct evidence *v = c->s->evidence;
+    struct err why;
+    json_t *gap = NULL;
+    if (!evidence_trouble(c->s, &why))
+        err_set(&why, ERR_INVALID, "no records are lost, as far as other nodes know: there is nothing to recover");
+    else if (!v->ledger || v->loss.why.code) // else the disk has failed, and `why` says so
+        gap = give_up(v, &why);
+    if (gap && !v->ledger) why = v->trouble;
+    if (!gap || !v->ledger) {
+        json_decref(gap);
+        call_fail(c, &why);
+        return;
+    }
+    json_t *answer = json_pack("{s:i,s:s,s:O}", "v", 1, "log", audit_origin(v->ledger->audit), "gap", gap);
+    say(v, ENTRY_GAP, gap);
+    evidence_changed(c->s);
+    call_answer(c, answer);
+}
+
 // ---------------------------------------------------------------- the whole
 struct evidence *evidence_new(struct serve *s, const struct paths *p, struct err *e) {
     struct evidence *v = calloc(1, sizeof *v);
@@ -392,7 +461,8 @@ struct evidence *evidence_new(struct serve *s, const struct paths *p, struct err
         return v;
     }
     v->salts = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    open_current(v);
+    open_current(v, false);
+    loss_open(&v->loss, v->dir, v->ledger ? v->ledger->audit : NULL);
     return v;
 }
 
@@ -400,6 +470,7 @@ void evidence_free(struct evidence *v) {
     if (!v) return;
     close_ledger(v, v->ledger);
     close_ledger(v, v->old);
+    loss_close(&v->loss);
     for (size_t i = 0; i < EVIDENCE_RECEIPTS; i++) free(v->kept[i].text);
     if (v->salts >= 0) close(v->salts);
     identity_close(&v->identity);

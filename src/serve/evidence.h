@@ -5,11 +5,12 @@
 // Threads: the event-loop thread only, which never waits for a disk here but when a node joins or leaves a cluster.
 #pragma once
 
-#include "audit/entry.h"
+#include "audit/log.h"
 #include "base/id.h"
 #include "base/paths.h"
 #include "serve/call.h"
 #include "trust/agents.h"
+#include "trust/identity.h"
 #include "trust/policy.h"
 
 enum { EVIDENCE_WAIT_MS = 10000, EVIDENCE_RECEIPTS = 256 };
@@ -25,6 +26,15 @@ void evidence_changed(const struct serve *s); // roster or policy may be others 
 void evidence_of_agent(const struct serve *s, const char *change,
                        const struct agent *g);               // "made", "rotated", "revoked"
 bool evidence_trouble(const struct serve *s, struct err *e); // why nothing can be recorded
+
+// ---- for witnesses
+struct audit *evidence_log(const struct serve *s); // the current log; NULL: none
+const struct identity *evidence_identity(const struct serve *s);
+// A checkpoint that this node's key has signed and that `who` holds: whether the log still has it. Where it has not,
+// nothing is recorded from now on (serve/loss.h).
+bool evidence_has(const struct serve *s, const char *note, size_t n, const struct checkpoint *c, const char *who);
+void evidence_of_peer(const struct serve *s, json_t *finding); // about another node's log; taken over
+void evidence_recover(const struct call *c); // POST /nebulus/v1/audit/recover: goes on, on record, without what is lost
 
 struct evidence_intent {
     const char *req_id, *agent; // agent: its name

@@ -17,7 +17,7 @@
 
 enum { NUMBER = 6, INCARNATION = NUMBER + 1 + 8 };
 
-static bool is_incarnation(const char *name) {
+bool ledger_is_incarnation(const char *name) {
     return strlen(name) == INCARNATION && name[NUMBER] == '-' && strspn(name, "0123456789") == NUMBER &&
            strspn(name + NUMBER + 1, "0123456789abcdef") == INCARNATION - NUMBER - 1;
 }
@@ -40,7 +40,7 @@ static int find_latest(const char *dir, const char *prefix, char latest[INCARNAT
     *highest = 0;
     if (!d) return err_errno(e, "cannot read %s", dir);
     while ((entry = readdir(d))) {
-        if (!is_incarnation(entry->d_name)) continue;
+        if (!ledger_is_incarnation(entry->d_name)) continue;
         unsigned long number = strtoul(entry->d_name, NULL, 10);
         if (number > *highest) *highest = number;
         if (strcmp(entry->d_name, latest) > 0 && has_prefix(dir, entry->d_name, prefix))
@@ -78,11 +78,11 @@ static int open_log(struct ledger *l, struct event_base *base, const char *prefi
 }
 
 // The folder, locked.
-static int choose(struct ledger *l, const char *dir, const char *prefix, struct err *e) {
+static int choose(struct ledger *l, const char *dir, const char *prefix, bool fresh, struct err *e) {
     char latest[INCARNATION + 1], name[64], id[ID_SIZE];
     unsigned long highest;
     if (find_latest(dir, prefix, latest, &highest, e)) return -1;
-    if (latest[0]) {
+    if (latest[0] && !fresh) {
         if (path_join(l->dir, dir, latest, e)) return -1;
         if ((l->lock = take_lock(l->dir)) >= 0) return 0;
         log_warn("another process writes the audit log %s: this one begins its own", l->dir);
@@ -95,7 +95,7 @@ static int choose(struct ledger *l, const char *dir, const char *prefix, struct 
 }
 
 struct ledger *ledger_open(struct event_base *base, const char *dir, const char *cluster, const struct identity *i,
-                           struct audit_found *found, struct err *e) {
+                           bool fresh, struct audit_found *found, struct err *e) {
     char prefix[NOTE_NAME];
     struct ledger *l = calloc(1, sizeof *l);
     if (!l) {
@@ -105,7 +105,7 @@ struct ledger *ledger_open(struct event_base *base, const char *dir, const char 
     l->lock = -1;
     *found = (struct audit_found){.records = 0};
     snprintf(prefix, sizeof prefix, "%s/%s/", cluster, i->id);
-    if (!choose(l, dir, prefix, e) && !open_log(l, base, prefix, i, found, e)) return l;
+    if (!choose(l, dir, prefix, fresh, e) && !open_log(l, base, prefix, i, found, e)) return l;
     ledger_close(l);
     return NULL;
 }

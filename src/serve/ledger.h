@@ -13,13 +13,15 @@ struct ledger {
     struct event *event;
     int lock;
     size_t unanswered; // intents without an outcome
+    bool given_up;     // records of it are lost: nothing is added any more
     char dir[PATH_SIZE];
 };
 
-// The latest log of CLUSTER/NODE below `dir`, else a new one: also where another process writes the latest one. Fails
-// where the latest one is damaged.
+// The latest log of CLUSTER/NODE below `dir`, else a new one: also where another process writes the latest one, and
+// where `fresh`. Fails where the latest one is damaged.
 struct ledger *ledger_open(struct event_base *base, const char *dir, const char *cluster, const struct identity *i,
-                           struct audit_found *found, struct err *e) MUST_USE;
-void ledger_close(struct ledger *l); // makes durable what waits, and calls back; NULL is fine
+                           bool fresh, struct audit_found *found, struct err *e) MUST_USE;
+bool ledger_is_incarnation(const char *name); // whether a log's folder may be called so
+void ledger_close(struct ledger *l);          // makes durable what waits, and calls back; NULL is fine
 bool ledger_is_of(const struct ledger *l, const char *cluster, const char *node);
 void ledger_keep_roster(const struct ledger *l, const struct roster *r); // beside the log, for whoever verifies it

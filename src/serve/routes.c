@@ -35,6 +35,7 @@ static const struct route {
     {"POST", "/nebulus/v1/profile", profiles_start, GATE_OWNER},
     {"POST", "/nebulus/v1/plan", plan_show, GATE_OWNER},
     {"GET", "/nebulus/v1/receipts/", evidence_receipt, GATE_AGENTS},
+    {"POST", "/nebulus/v1/audit/recover", evidence_recover, GATE_OWNER},
     {"GET", "/nebulus/v1/policy", authority_show, GATE_OWNER},
     {"POST", "/nebulus/v1/policy", authority_apply, GATE_OWNER},
     {"POST", "/nebulus/v1/can-i", authority_can_i, GATE_OWNER},

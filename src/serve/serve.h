@@ -15,6 +15,7 @@ struct planner;
 struct profiles;
 struct spending;
 struct traces;
+struct witness;
 
 struct serve {
     struct event_base *base;
@@ -27,6 +28,7 @@ struct serve {
     struct agents *agents;     // who has keys
     struct spending *spending; // what agents have used of what the policy lets them
     struct evidence *evidence;
+    struct witness *witness;
     struct discovery *discovery; // NULL: it is off
     struct links *links;
     struct planner *planner; // NULL: nothing is planned

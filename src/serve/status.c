@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "serve/discovery.h"
+#include "serve/witness.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,12 +76,13 @@ void status_show(const struct call *c) {
     for (const struct model *one = models_next(c->s->models, NULL); one; one = models_next(c->s->models, one))
         json_array_append_new(models, status_of_model(one));
     snprintf(api, sizeof api, strchr(c->s->host, ':') ? "[%s]:%u" : "%s:%u", c->s->host, (unsigned)c->s->port);
-    call_answer(c, json_pack("{s:i, s:s, s:i, s:I, s:s, s:I, s:I, s:{s:I, s:I, s:I}, s:o, s:o}", "v", 1, "version",
-                             NEBULUS_VERSION, "pid", (int)getpid(), "uptime_s", (json_int_t)metrics_uptime_s(m), "api",
-                             api, "rss_bytes", (json_int_t)metrics_rss_bytes(), "connections",
-                             (json_int_t)http_server_connections(c->s->http), "requests", "total", (json_int_t)m->total,
-                             "failed", (json_int_t)m->failed, "active", (json_int_t)m->active, "models", models,
-                             "discovery", discovery_status_json(c->s->discovery)));
+    call_answer(c,
+                json_pack("{s:i, s:s, s:i, s:I, s:s, s:I, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o}", "v", 1, "version",
+                          NEBULUS_VERSION, "pid", (int)getpid(), "uptime_s", (json_int_t)metrics_uptime_s(m), "api",
+                          api, "rss_bytes", (json_int_t)metrics_rss_bytes(), "connections",
+                          (json_int_t)http_server_connections(c->s->http), "requests", "total", (json_int_t)m->total,
+                          "failed", (json_int_t)m->failed, "active", (json_int_t)m->active, "models", models,
+                          "discovery", discovery_status_json(c->s->discovery), "audit", witness_json(c->s->witness)));
 }
 
 void status_stop(const struct call *c) {

@@ -1,0 +1,204 @@
+"""Nodes witness each other's audit logs: what one has signed cannot be taken back by it, whatever happens to its files (G8)."""
+import glob
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+from harness import check, run_tests, wait_until
+from pair import NEBULUS, RECALL, two_nodes
+
+VERIFIER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "audit-verify", "audit-verify")
+
+
+def audit_of(node):
+    return node.get("/nebulus/v1/status").json["audit"]
+
+
+def log_of(node):
+    return sorted(glob.glob(os.path.join(node.home, "state", "audit", "0*")))[-1]
+
+
+def ask(node, **members):
+    return node.post("/v1/completions", {"prompt": "once upon a time", "max_tokens": 2, "temperature": 0, **members})
+
+
+def cosigned(*nodes):
+    wait_until("all is cosigned", lambda: all(audit_of(n)["records"] and not audit_of(n)["tail"] for n in nodes))
+
+
+def again(node):
+    """The same node, started anew."""
+    node.__init__(node.home, node.name, RECALL, plan="off")
+
+
+def verify(path, *root):
+    """Whether both verifiers accept it, and what ours says."""
+    ours = subprocess.run([NEBULUS, "audit", "verify", path, *root], capture_output=True, text=True, check=False)
+    other = subprocess.run([sys.executable, "-B", VERIFIER, path, *root], capture_output=True, text=True, check=False)
+    check((ours.returncode == 0) == (other.returncode == 0), f"{path}: they do not agree: {ours} {other}")
+    return ours.returncode == 0, ours.stdout + ours.stderr
+
+
+def root_of(node):
+    return json.loads(node.get("/nebulus/v1/cluster/roster").json["roster"]["body"])["root"]
+
+
+def id_of(node):
+    return next(n["id"] for n in node.get("/nebulus/v1/nodes").json["nodes"] if n["state"] == "self")
+
+
+def finding(node, about):
+    return next(n["audit"]["finding"] for n in node.get("/nebulus/v1/nodes").json["nodes"] if n["name"] == about)
+
+
+def check_refuses(node, *words):
+    trouble = wait_until("the loss is noticed", lambda: audit_of(node)["trouble"])
+    check(all(word in trouble for word in words), f"{words}: {trouble}")
+    answer = ask(node)
+    check(answer.status == 503 and answer.error["code"] == "audit_unavailable", answer.json)
+    check(all(word in answer.error["message"] for word in words), answer.json)
+
+
+def recover(node):
+    node.cli("audit", "recover")
+    check(ask(node).status == 200, "it does not compute after it was recovered")
+    cosigned(node)
+
+
+def cut(log):
+    """The log without its last records, as if they had never been."""
+    with open(os.path.join(log, "log"), "rb") as f:
+        data = f.read()
+    at, ends = 0, []
+    while at < len(data):
+        kind, at = data[at + 8], at + 9 + int.from_bytes(data[at:at + 4], "little")
+        if kind == 64:
+            ends.append(at)
+    with open(os.path.join(log, "log"), "wb") as f:
+        f.write(data[:ends[len(ends) // 2]])
+    os.remove(os.path.join(log, "checkpoint"))
+    os.remove(os.path.join(log, "tree"))
+
+
+def test_one_sleeps():
+    """While a node is away the tail is shown; when it is back, all is cosigned. Whoever has the root can check it all."""
+    with two_nodes(RECALL) as (prime, edge):
+        check(ask(prime).status == 200, "no answer")
+        cosigned(prime, edge)
+        check(audit_of(prime)["witnesses"] == 1, audit_of(prime))
+        check("all counter-signed" in prime.cli("status") and "all counter-signed" in prime.cli("nodes"), "it is not shown")
+        edge.stop()
+        check(ask(prime).status == 200, "serving depends on the other node")
+        wait_until("the tail is seen", lambda: audit_of(prime)["tail"] >= 2)
+        check("not counter-signed" in prime.cli("status") and "not counter-signed" in prime.cli("nodes"), "no tail is shown")
+        again(edge)
+        cosigned(prime, edge)
+        root = root_of(prime)
+        prime.stop()
+        edge.stop()
+        for node in (prime, edge):
+            good, said = verify(log_of(node), "--root", root)
+            check(good and "counter-signed by 1 other node\n" in said and "are not" not in said, said)
+        witnesses = os.path.join(log_of(edge), "witnesses")
+        with open(witnesses, encoding="utf-8") as f:
+            whole = json.load(f)
+        text = whole[0]["note"]
+        for at in (text.index("\n") + 1, text.rindex(" ") + 9, len(text) - 5):
+            with open(witnesses, "w", encoding="utf-8") as f:
+                other = "A" if text[at] != "A" else "B"
+                json.dump([{**whole[0], "note": text[:at] + other + text[at + 1:]}], f)
+            check(not verify(log_of(edge))[0], f"byte {at} of a cosigned checkpoint is another one")
+        with open(witnesses, "w", encoding="utf-8") as f:
+            json.dump(whole, f)
+        copy = os.path.join(edge.home, "copy")
+        shutil.copytree(log_of(edge), copy)
+        cut(copy)
+        good, said = verify(copy)
+        check(not good and "counter-signed" in said and "at record" in said, said)
+        os.remove(os.path.join(copy, "witnesses"))
+        check(verify(copy)[0], "what is cut off cleanly is only known to the witnesses")
+
+
+def test_lost_records():
+    """A backup that was restored, a log that was deleted: the node computes nothing until the owner has given them up."""
+    with two_nodes(RECALL) as (prime, edge):
+        check(ask(edge).status == 200, "no answer")
+        cosigned(prime, edge)
+        edge.stop()
+        log, backup = log_of(edge), os.path.join(edge.home, "backup")
+        shutil.copytree(log, backup)
+        again(edge)
+        for _ in range(4):
+            check(ask(edge).status == 200, "no answer")
+        cosigned(edge)
+        edge.stop()
+        newest = os.path.join(edge.home, "newest")
+        shutil.move(log, newest)
+        shutil.copytree(backup, log)
+        again(edge)
+        check_refuses(edge, os.path.basename(log), "record ", "prime")
+        wait_until("the other node knows", lambda: finding(prime, "edge") == "shrunk")
+        check("edge has lost records" in prime.cli("nodes"), "it is not shown")
+        edge.stop()
+        again(edge)
+        check(audit_of(edge)["trouble"], "a restart forgets it")
+        edge.stop()  # the right files are found after all
+        shutil.rmtree(log)
+        shutil.copytree(newest, log)
+        again(edge)
+        cosigned(edge)
+        check(ask(edge).status == 200 and not finding(prime, "edge"), "it does not go on with its own log")
+        edge.stop()
+        shutil.rmtree(log)
+        again(edge)
+        check_refuses(edge, os.path.basename(log), "record ", "prime")
+        recover(edge)
+        check(os.path.basename(log) in edge.cli("audit", "tail"), "the gap is not on record")
+        edge.stop()
+        again(edge)
+        check(ask(edge).status == 200, "what was given up is missed again")
+
+
+def test_fork():
+    """G8: two histories of one log, signed by one key: the witness has the proof, and anybody can check it."""
+    with two_nodes(RECALL) as (prime, edge):
+        cosigned(prime, edge)
+        edge.stop()
+        log, backup = log_of(edge), os.path.join(edge.home, "backup")
+        shutil.copytree(log, backup)
+        again(edge)
+        check(ask(edge).status == 200, "no answer")
+        cosigned(edge)
+        edge.stop()
+        shutil.rmtree(log)
+        shutil.copytree(backup, log)
+        root, node = root_of(prime), id_of(prime)
+        prime.stop()
+        again(edge)
+        for _ in range(4):
+            check(ask(edge).status == 200, "a node alone cannot know")
+        prime.__init__(prime.home, "prime", RECALL, plan="off", peers=edge.at)
+        check_refuses(edge, os.path.basename(log), "record ", "prime")
+        wait_until("the other node knows", lambda: finding(prime, "edge") == "forked")
+        proof = wait_until("the proof is kept", lambda: glob.glob(os.path.join(prime.home, "state/audit/witnessed/*/*.fork")))[0]
+        good, said = verify(proof, "--root", root)
+        check(good and id_of(edge) in said and "forked" in said, said)
+        check(not verify(proof, "--root", "00" * 32)[0], "any root will do")
+        with open(proof, encoding="utf-8") as f:
+            whole = json.load(f)
+        honest = {**whole, "head": whole["held"]}
+        for forged in (honest, {**whole, "growth": {**whole["growth"], "size": whole["growth"]["size"] - 1}},
+                       {**whole, "head": whole["head"].replace("\n", "\n1", 1)}):
+            with open(proof + "-forged", "w", encoding="utf-8") as f:
+                json.dump(forged, f)
+            check(not verify(proof + "-forged")[0], f"it proves nothing: {forged}")
+        check('"finding":"forked"' in prime.cli("audit", "tail"), "it is not on record")
+        check("signed two histories" in prime.cli("nodes"), "it is not shown")
+        recover(edge)
+        check(node not in verify(proof)[1], "the wrong node is named")
+
+
+if __name__ == "__main__":
+    run_tests([test_one_sleeps, test_lost_records, test_fork], sys.argv[3:])
