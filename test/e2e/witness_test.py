@@ -155,7 +155,7 @@ def test_lost_records():
         again(edge)
         check_refuses(edge, os.path.basename(log), "record ", "prime")
         recover(edge)
-        check(os.path.basename(log) in edge.cli("audit", "tail"), "the gap is not on record")
+        check(os.path.basename(log) in edge.cli("audit", "tail", "--json"), "the gap is not on record")
         edge.stop()
         again(edge)
         check(ask(edge).status == 200, "what was given up is missed again")
@@ -194,7 +194,7 @@ def test_fork():
             with open(proof + "-forged", "w", encoding="utf-8") as f:
                 json.dump(forged, f)
             check(not verify(proof + "-forged")[0], f"it proves nothing: {forged}")
-        check('"finding":"forked"' in prime.cli("audit", "tail"), "it is not on record")
+        check('"finding":"forked"' in prime.cli("audit", "tail", "--json"), "it is not on record")
         check("signed two histories" in prime.cli("nodes"), "it is not shown")
         recover(edge)
         check(node not in verify(proof)[1], "the wrong node is named")
