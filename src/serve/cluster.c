@@ -46,6 +46,8 @@ const char *cluster_role(const struct cluster *c, const char *id) {
     return n ? n->role : "auto";
 }
 
+EVP_PKEY *cluster_signer(const struct cluster *c) { return c && c->tls ? c->identity.audit_key : NULL; }
+
 void cluster_listen(struct cluster *c, const struct cluster_events *ev, void *arg) {
     c->ev = *ev;
     c->arg = arg;

@@ -30,6 +30,11 @@ const struct peer *cluster_find(const struct cluster *c, const char *id_or_name)
 
 const char *cluster_role(const struct cluster *c, const char *id); // the roster's word: "auto", "prime", "edge"
 
+EVP_PKEY *cluster_signer(const struct cluster *c); // this node's audit key; NULL: it never was a member
+
+// The session (serve/tickets.h) that another member has told; "" = none, while its link is down. Borrowed likewise.
+const char *cluster_session(const struct cluster *c, const char *id);
+
 // What a peer has last said about its models, [{name, state, contract, weights}]; NULL while its link is down.
 // Borrowed until the loop goes on.
 const json_t *cluster_models_of(const struct cluster *c, const struct peer *p);

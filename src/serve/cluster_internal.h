@@ -10,15 +10,17 @@
 #include "serve/cluster_routes.h"
 #include "serve/pair_link.h"
 #include "trust/pairing.h"
+#include "trust/ticket.h"
 #include <sys/queue.h>
 
 enum { CLUSTER_TICK_MS = 1000, CLUSTER_REACH_MS = 4000, CLUSTER_PARTING_MS = 500 };
 
 // What is known about another member beside its link.
 struct note {
-    char id[IDENTITY_ID]; // "" = free
-    bool left;            // it said so
-    bool absurd;          // it told an absurd profile or link, which was logged
+    char id[IDENTITY_ID];    // "" = free
+    char session[TICKET_ID]; // of its daemon, as long as about is there
+    bool left;               // it said so
+    bool absurd;             // it told an absurd profile or link, which was logged
     json_t *about; // {version, epoch, digest, models, links}, the newest; NULL = nothing was said since its link is up
     uint64_t down_ns; // since when its link is down; 0 = never was up, or is
 };

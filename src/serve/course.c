@@ -1,69 +1,18 @@
-#include "serve/course.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "serve/authority.h"
+#include "serve/course_internal.h"
 #include "serve/evidence.h"
-#include "serve/flow.h"
 #include "serve/node.h"
-#include "serve/placement.h"
 #include "trust/policy_subject.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static const double HEAD_SHARE = 0.02; // of the time that the prompt takes, the wait for the decode node
-
-struct seat {
-    struct course *course;
-    int index;
-    int shown_as; // the node's number in the trace
-    char node[NODE_ID];
-    struct place *place;
-    uint64_t stream; // under which it expects rows
-    int32_t credits; // units it grants for them
-    bool held;       // opened with `hold`
-    bool spoken;     // since it was started
-    bool opened;     // it has said so
-    bool reads_only; // see struct flow_plan
-    int32_t rows;    // of the prompt that are in its cache
-    bool refused;    // an order to it has failed: it is dropped for that, as the trace says
-    uint64_t asked_ns;
-    uint64_t bytes; // of rows that came to it
-    uint64_t sent;  // bytes that it sent, and up to which position, as traced
-    int32_t computed;
-};
-
-struct course {
-    struct serve *s;
-    struct flow *flow;
-    struct course_events ev;
-    void *arg;
-    struct gen_request gen;
-    struct policy_subject *who; // with the model; owned
-    struct record *record;      // held
-    char model[LIMIT_MODEL_NAME + 1];
-    char contract[65], weights[65]; // of the first place that opened: the other must have the same
-    char wire[8];
-    bool single;       // one place only
-    bool named;        // see struct course_spec
-    struct seat *goal; // it was moved there, and that one has not spoken yet; NULL = none
-    struct err astray; // why the latest move has failed, until that was told
-    uint64_t opens;    // ever ordered
-    struct seat seats[FLOW_PLACES];
-    struct placement_past past;
-    uint64_t round; // of asking nodes, from 1 on: each is asked once at most before a token comes or time passes
-    struct event *timer;
-    struct trace trace;
-    int32_t told;      // tokens that the client has
-    uint64_t first_ns; // of those; 0 = none yet
-    int depth;         // calls of the flow under way: they may order the course's end
-    bool ending;       // its last place has told its result
-    bool freed;
-    TAILQ_ENTRY(course) next;
-};
 
 // ---------------------------------------------------------------- the flow may end the course it belongs to
 static void enter(struct course *c) { c->depth++; }
@@ -75,6 +24,7 @@ static void leave(struct course *c) {
     if (c->timer) event_free(c->timer);
     gen_request_free(&c->gen);
     free(c->who);
+    passes_free(&c->passes);
     evidence_release(c->record);
     free(c);
 }
@@ -228,6 +178,7 @@ static void on_failed(void *arg, const struct err *why) {
     struct course *c = seat->course;
     log_info("'%s': %s is done without: %s", c->model, name_of(seat), why->msg);
     note_reason(seat, TRACE_FAILED, why);
+    permits_refused(seat, why);
     arrive(seat, why);
     struct err reason = *why;
     vacate(seat);
@@ -255,34 +206,19 @@ static void seat_at_node(struct seat *seat, const char *node) {
     seat->reads_only = false;
 }
 
-// ---- what the policy permits; it may have changed since the job was placed
-static int may(const struct seat *seat, enum policy_phase phase, struct err *e) {
-    return authority_check(seat->course->s, seat->course->who, phase, seat->node, e);
-}
-
-static int may_have_rows(const struct seat *seat, const struct seat *from, struct err *e) {
-    return authority_check_kv(seat->course->s, seat->course->who, from->node, seat->node, e);
-}
-
-// Without rows from another place it reads the prompt, and so does the first place where it is asked first; any other
-// one writes, from those rows.
-static int may_open(const struct seat *seat, int32_t n, int source, struct err *e) {
-    if (source < 0 || seat->reads_only || (!n && !seat->index)) return may(seat, POLICY_PREFILL, e);
-    return may_have_rows(seat, &seat->course->seats[source], e) || may(seat, POLICY_DECODE, e) ? -1 : 0;
-}
-
-// A place that does not wait for rows (from < 0) reads those that its cache lacks; one that does not hand over writes.
-static int may_start(const struct seat *seat, int32_t from, struct err *e) {
-    bool reads = from < 0 && seat->rows + 1 < seat->course->trace.prompt_tokens;
-    if (reads && may(seat, POLICY_PREFILL, e)) return -1;
-    return seat->reads_only ? 0 : may(seat, POLICY_DECODE, e);
+static int open_place(struct seat *seat, struct place_spec *spec, int32_t n, int source, struct err *e) {
+    static const struct place_events events = {on_opened, on_text,  on_installed, on_paused,
+                                               on_cut,    on_ended, on_failed};
+    if (permits_open(seat, n, source, &spec->ticket, e)) return -1;
+    seat->asked_ns = clock_mono_ns();
+    seat->place = place_open(seat->course->s, seat->node, spec, &events, seat, e);
+    return seat->place ? 0 : -1;
 }
 
 static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int source, struct err *e) {
-    static const struct place_events events = {on_opened, on_text,  on_installed, on_paused,
-                                               on_cut,    on_ended, on_failed};
     struct course *c = io;
     struct seat *seat = &c->seats[place];
+    int rc = -1;
     c->opens++;
     placement_asked(&c->past, seat->node, c->round);
     struct gen_request gen = c->gen; // borrows all of it
@@ -297,7 +233,6 @@ static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int so
     gen.hold = seat->held = !c->single || n;
     seat->stream = source >= 0 ? id_seed() >> 1 : 0;
     seat->spoken = seat->opened = seat->refused = false;
-    seat->asked_ns = clock_mono_ns();
     seat->bytes = 0;
     struct place_spec spec = {.record = c->record,
                               .model = c->model,
@@ -306,15 +241,13 @@ static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int so
                               .weights = c->weights,
                               .from = source >= 0 ? c->seats[source].node : "",
                               .stream = seat->stream};
-    spec.req_id = evidence_req_id(c->record);
-    spec.agent = evidence_agent(c->record);
     if (n && !tokens)
         err_set(e, ERR_INTERNAL, "out of memory");
-    else if (!may_open(seat, n, source, e))
-        seat->place = place_open(c->s, seat->node, &spec, &events, seat, e);
+    else
+        rc = open_place(seat, &spec, n, source, e);
     json_decref(tokens);
-    if (!seat->place) note_reason(seat, TRACE_FAILED, e);
-    return seat->place ? 0 : -1;
+    if (rc) note_reason(seat, TRACE_FAILED, e);
+    return rc;
 }
 
 static int io_another(void *io, int place) {
@@ -337,7 +270,7 @@ static int io_stream(void *io, int from, int to, int32_t first, struct err *e) {
         .node = seat->node, .stream = seat->stream, .first = first, .credits = seat->credits, .wire = c->wire};
     note(seat, TRACE_STREAM, first);
     if (!target.credits) err_set(e, ERR_INVALID, "that node cannot take rows");
-    if (target.credits && !may_have_rows(seat, &c->seats[from], e) && !place_stream(c->seats[from].place, &target, e))
+    if (target.credits && !permits_stream(&c->seats[from], seat, e) && !place_stream(c->seats[from].place, &target, e))
         return 0;
     note_reason(seat, TRACE_CUT, e);
     return -1;
@@ -360,7 +293,7 @@ static int io_start(void *io, int place, const int32_t *generated, int32_t n, in
     struct seat *seat = &c->seats[place];
     note(seat, TRACE_STARTED, n);
     seat->spoken = false;
-    if (may_start(seat, from, e)) return obeyed(seat, -1, e);
+    if (permits_start(seat, from, e)) return obeyed(seat, -1, e);
     if (!seat->held && !n) return 0; // it computes since it was opened
     return obeyed(seat, place_start(seat->place, generated, n, from, e), e);
 }
@@ -460,6 +393,8 @@ struct course *course_start(struct serve *s, const struct course_spec *spec, str
     snprintf(c->model, sizeof c->model, "%s", spec->model);
     c->who = copy_subject(spec->who, c->model);
     c->record = evidence_hold(spec->record);
+    passes_init(&c->passes, s, c->who, c->model);
+    c->passes.req_id = evidence_req_id(c->record);
     memcpy(c->wire, spec->wire, sizeof c->wire);
     trace_begin(&c->trace, clock_mono_ns(), clock_wall_ns());
     snprintf(c->trace.model, sizeof c->trace.model, "%s", spec->model);
@@ -490,6 +425,7 @@ struct course *course_next(const struct serve *s, const struct course *after) {
 }
 
 const char *course_model(const struct course *c) { return c->model; }
+const json_t *course_tickets(const struct course *c) { return c->passes.ids; }
 const struct policy_subject *course_who(const struct course *c) { return c->who; }
 
 const char *course_node(const struct course *c) {

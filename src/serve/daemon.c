@@ -14,6 +14,7 @@
 #include "serve/routes.h"
 #include "serve/serve.h"
 #include "serve/spending.h"
+#include "serve/tickets.h"
 #include "serve/witness.h"
 #include "trust/agents.h"
 
@@ -74,6 +75,8 @@ static void close_all(struct daemon *d) {
     d->serve.authority = NULL;
     spending_free(d->serve.spending);
     d->serve.spending = NULL;
+    tickets_free(d->serve.tickets);
+    d->serve.tickets = NULL;
     agents_free(d->serve.agents);
     d->serve.agents = NULL;
     planner_free(d->serve.planner);
@@ -227,8 +230,9 @@ static int open_all(struct daemon *d, const struct daemon_options *o, const stru
     if (check_emulation(&s->settings, e) || store_init(&s->store, p, e) ||
         !(s->models = models_new(s->base, &s->settings, &s->store, e)) || !(s->profiles = profiles_new(s, p, e)) ||
         !(s->agents = agents_open(p->state, e)) || !(s->authority = authority_new(p, e)) ||
-        !(s->cluster = cluster_new(s, p, e)) || !(s->evidence = evidence_new(s, p, e)) || open_spending(s, p, e) ||
-        !(s->witness = witness_new(s, p, e)) || open_planner(s, e) || !(s->links = links_new(s, e)) ||
+        !(s->tickets = tickets_new(e)) || !(s->cluster = cluster_new(s, p, e)) ||
+        !(s->evidence = evidence_new(s, p, e)) || open_spending(s, p, e) || !(s->witness = witness_new(s, p, e)) ||
+        open_planner(s, e) || !(s->links = links_new(s, e)) ||
         !(s->http = http_server_new(s->base, routes_handle, s, e)) || make_events(d, o->exit_with_parent, e) ||
         listen_on(s, e) || preload(s, e))
         return -1;

@@ -218,8 +218,8 @@ static int add_caller(json_t *o, const struct caller *who) {
 }
 
 static json_t *intent_json(struct evidence *v, const struct evidence_intent *i) {
-    json_t *o = json_pack("{s:s,s:s,s:s,s:s,s:s*,s:o}", "req_id", i->req_id, "part", i->part, "agent", i->agent,
-                          "model", i->model, "gateway", i->gateway, "prompt_mac", mac_of(v, i));
+    json_t *o = json_pack("{s:s,s:s,s:s,s:s,s:s*,s:s*,s:o}", "req_id", i->req_id, "part", i->part, "agent", i->agent,
+                          "model", i->model, "gateway", i->gateway, "ticket", i->ticket, "prompt_mac", mac_of(v, i));
     if (add_caller(o, i->who)) log_warn("out of memory for a record");
     return o;
 }
@@ -271,7 +271,6 @@ void evidence_release(struct record *r) {
 
 const char *evidence_req_id(const struct record *r) { return r ? r->req_id : ""; }
 const char *evidence_node(const struct serve *s, const char *id) { return *id ? id : s->evidence->identity.id; }
-const char *evidence_agent(const struct record *r) { return r ? r->agent : ""; }
 
 // ---------------------------------------------------------------- what belongs to one
 static json_t *facts_of(const struct record *r, json_t *facts) {
@@ -288,6 +287,15 @@ void evidence_note(struct record *r, enum entry_type type, json_t *facts) {
         json_decref(facts);
     else if (append(r->v, r->ledger, type, r->intent, facts_of(r, facts), NULL, NULL, NULL, &why))
         log_warn("%s is not recorded: %s", entry_type_name(type), why.msg);
+}
+
+void evidence_deny(const struct serve *s, json_t *facts) {
+    struct evidence *v = s->evidence;
+    struct err why;
+    if (!v || !v->ledger)
+        json_decref(facts);
+    else if (append(v, v->ledger, ENTRY_DENY, RECORD_ALONE, facts, NULL, NULL, NULL, &why))
+        log_warn("a denial is not recorded: %s", why.msg);
 }
 
 void evidence_rows(struct record *r, enum entry_type type, const struct evidence_rows *rows) {

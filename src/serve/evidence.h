@@ -41,6 +41,7 @@ struct evidence_intent {
     const struct caller *who;   // of a gateway's: NULL elsewhere
     const char *part;           // "gateway" or "place"
     const char *gateway;        // of a place: who has ordered it
+    const char *ticket;         // of a place: by which it has
     const char *model;          // as asked for
     const void *body;           // of the request, for its MAC; NULL: none
     size_t body_len;
@@ -55,7 +56,6 @@ void evidence_release(struct record *r);             // NULL is fine
 const char *evidence_req_id(const struct record *r); // "" of NULL
 // A node's id also where it is "", this node without a cluster.
 const char *evidence_node(const struct serve *s, const char *id);
-const char *evidence_agent(const struct record *r);
 
 struct evidence_rows {
     const char *node; // the other one
@@ -66,6 +66,8 @@ struct evidence_rows {
 void evidence_rows(struct record *r, enum entry_type type, const struct evidence_rows *rows); // NULL is fine
 // Beside the intent's own: `facts` is taken over, and may be NULL.
 void evidence_note(struct record *r, enum entry_type type, json_t *facts);
+// What was refused before it came to an intent. facts is taken over.
+void evidence_deny(const struct serve *s, json_t *facts);
 // The outcome, which also gives up this reference. `finish`: see docs/audit-format.md. NULL is fine.
 void evidence_end(struct record *r, const char *finish, const struct err *why, json_t *facts);
 

@@ -7,7 +7,9 @@
 #include "serve/cluster_internal.h"
 #include "serve/links.h"
 #include "serve/profiles.h"
+#include "serve/tickets.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,9 +31,9 @@ static json_t *models_json(const struct cluster *c) {
 json_t *gossip_about(const struct cluster *c) {
     char digest[2 * DIGEST_BYTES + 1] = "";
     if (c->roster) hex_encode(c->roster->digest, DIGEST_BYTES, digest);
-    return json_pack("{s:s, s:I, s:s, s:o, s:o}", "version", NEBULUS_VERSION, "epoch",
-                     (json_int_t)(c->roster ? c->roster->epoch : 0), "digest", digest, "models", models_json(c),
-                     "links", links_tell(c->s->links));
+    return json_pack("{s:s, s:s, s:I, s:s, s:o, s:o}", "version", NEBULUS_VERSION, "session",
+                     tickets_session(c->s->tickets), "epoch", (json_int_t)(c->roster ? c->roster->epoch : 0), "digest",
+                     digest, "models", models_json(c), "links", links_tell(c->s->links));
 }
 
 // ---------------------------------------------------------------- what comes in
@@ -75,6 +77,8 @@ static json_t *clean_models(struct note *note, const json_t *list) {
 
 static void take_about(struct note *note, const json_t *about) {
     const json_t *said = json_object_get(about, "version") ? about : note->about; // "state" does not repeat it
+    const char *session = json_string_value(json_object_get(about, "session"));
+    if (said == about) snprintf(note->session, sizeof note->session, "%s", session ? session : "");
     json_t *clean =
         json_pack("{s:o, s:I, s:o, s:o, s:o}", "version", short_text(said, "version"), "epoch",
                   json_integer_value(json_object_get(about, "epoch")), "digest", short_text(about, "digest"), "models",
@@ -92,6 +96,12 @@ static const json_t *said_by(const struct cluster *c, const struct peer *p, cons
 
 const json_t *cluster_models_of(const struct cluster *c, const struct peer *p) { return said_by(c, p, "models"); }
 const json_t *cluster_links_of(const struct cluster *c, const struct peer *p) { return said_by(c, p, "links"); }
+
+const char *cluster_session(const struct cluster *c, const char *id) {
+    for (size_t i = 0; c && i < ROSTER_NODES; i++)
+        if (!strcmp(c->notes[i].id, id)) return c->notes[i].about ? c->notes[i].session : "";
+    return "";
+}
 
 static void send_roster(struct cluster *c, const struct peer *p) {
     struct err why;
@@ -160,7 +170,8 @@ void gossip_roster(struct cluster *c, const struct peer *from) {
 
 void gossip_state(struct cluster *c) {
     json_t *state = gossip_about(c);
-    if (state && !json_object_set_new(state, "t", json_string("state")) && !json_object_del(state, "version"))
+    if (state && !json_object_set_new(state, "t", json_string("state")) && !json_object_del(state, "version") &&
+        !json_object_del(state, "session"))
         send_to_all(c, state);
     json_decref(state);
 }

@@ -47,6 +47,7 @@ struct job {
     char id[ID_SIZE];      // of the answer
     char prefill[NODE_ID], decode[NODE_ID];
     json_t *decision;              // of the policy on where it is computed; owned
+    bool denied;                   // that it is a denial
     int32_t told;                  // tokens
     struct answer_figures figures; // of an answer that has ended
     struct err why;                // of one that failed
@@ -84,12 +85,14 @@ static void enter(struct job *j, enum job_state next) {
 static json_t *figures_json(const struct job *j) {
     const struct trace *t = j->course ? course_trace(j->course) : NULL;
     const struct answer_figures *f = &j->figures;
-    return json_pack(
-        "{s:s,s:s,s:s,s:{s:i,s:i,s:i},s:{s:I,s:I,s:I,s:I,s:I},s:I}", "model", j->model, "prefill", j->prefill, "decode",
-        j->decode, "tokens", "in", t ? (int)t->prompt_tokens : (int)f->prompt_tokens, "cached", (int)f->cached_tokens,
-        "out", j->state == JOB_ANSWERED ? (int)f->completion_tokens : j->told, "took", "queue", (json_int_t)f->queue_ns,
-        "prefill", (json_int_t)f->prefill_ns, "decode", (json_int_t)f->decode_ns, "ttft", (json_int_t)f->ttft_ns,
-        "total", (json_int_t)(clock_mono_ns() - j->started_ns), "kv_bytes", (json_int_t)(t ? t->kv_bytes : 0));
+    json_t *tickets = j->course ? json_deep_copy(course_tickets(j->course)) : NULL;
+    return json_pack("{s:o*,s:s,s:s,s:s,s:{s:i,s:i,s:i},s:{s:I,s:I,s:I,s:I,s:I},s:I}", "tickets", tickets, "model",
+                     j->model, "prefill", j->prefill, "decode", j->decode, "tokens", "in",
+                     t ? (int)t->prompt_tokens : (int)f->prompt_tokens, "cached", (int)f->cached_tokens, "out",
+                     j->state == JOB_ANSWERED ? (int)f->completion_tokens : j->told, "took", "queue",
+                     (json_int_t)f->queue_ns, "prefill", (json_int_t)f->prefill_ns, "decode", (json_int_t)f->decode_ns,
+                     "ttft", (json_int_t)f->ttft_ns, "total", (json_int_t)(clock_mono_ns() - j->started_ns), "kv_bytes",
+                     (json_int_t)(t ? t->kv_bytes : 0));
 }
 
 // The end of what it has reserved of its agent's budgets.
@@ -112,7 +115,8 @@ static void job_account(struct job *j) {
     if (facts && j->decision && json_object_update(facts, j->decision)) log_warn("out of memory for a record");
     if (facts && j->spend && json_object_set_new(facts, "charged", spend_charged_json(j->spend)))
         log_warn("out of memory for a record");
-    if (why && why->code == ERR_DENIED) evidence_note(j->record, ENTRY_DENY, json_incref(j->decision));
+    bool own = !j->course || j->denied; // else another node has, and that is there already
+    if (why && why->code == ERR_DENIED && own) evidence_note(j->record, ENTRY_DENY, json_incref(j->decision));
     evidence_end(j->record, finish, why, facts);
     j->record = NULL;
 }
@@ -376,6 +380,7 @@ static void note_decision(struct job *j, const struct authority_look *look, cons
         policy_decision_join(d, &also);
     }
     j->decision = evidence_decision(j->call.s, d);
+    j->denied = !d->allow;
 }
 
 // How many tokens the prompt has at most. Where that is not known, none has less than a byte of what is said.

@@ -7,6 +7,8 @@
 #include "serve/place.h"
 #include "serve/site.h"
 #include "serve/sitemsg.h"
+#include "serve/tickets.h"
+#include "serve/warrant.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,14 +26,24 @@ struct ordered {
     struct record *record; // in the audit log; NULL: it waits for its turn, or has ended
     const char *finish;    // static; NULL: it was dropped
     struct err why;
-    json_t *facts; // of its outcome; owned
+    json_t *facts;         // of its outcome; owned
+    struct ticket *ticket; // by which it is ordered; owned
+    json_t *decision;      // of this node's policy on that; owned; NULL: it was not asked
+    int32_t prompt, rows;  // of the prompt, 0 = not open yet; rows that are there
+    // It may only read: it is paused here after its first token, and that is told once its gateway has asked for it.
+    bool halted, asked, paused;
+    struct sitemsg_paused pause;
     TAILQ_ENTRY(ordered) next;
 };
 
 static void ordered_free(struct ordered *o) {
     place_drop(o->place);
+    if (o->decision && !o->facts) o->facts = json_object();
+    if (o->decision && json_object_update(o->facts, o->decision)) log_warn("out of memory for a record");
     evidence_end(o->record, o->finish ? o->finish : "dropped", o->why.code ? &o->why : NULL, o->facts);
     free(o->open);
+    json_decref(o->decision);
+    ticket_free(o->ticket);
     TAILQ_REMOVE(&o->s->ordered, o, next);
     free(o);
 }
@@ -73,19 +85,83 @@ static void tell(struct ordered *o, json_t *msg) {
     ordered_end(o);
 }
 
-static void on_opened(void *arg, const struct place_opened *p) { tell(arg, sitemsg_write_opened(p)); }
+// Why this node would not, for the audit log; t is NULL where nobody vouches for it.
+static json_t *denial(const char *by, const struct ticket *t, const struct err *why) {
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s}", "decision", "deny", "gateway", by, "reason",
+                          why->param[0] ? why->param : "policy", "why", why->msg);
+    json_t *said =
+        t ? json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "ticket", t->nonce, "req_id", t->req_id, "agent",
+                      t->who->lineage->id, "model", t->model, "prefill", t->prefill.node, "decode", t->decode.node)
+          : NULL;
+    if (o && said && json_object_update(o, said)) log_warn("out of memory for a record");
+    json_decref(said);
+    return o;
+}
+
+static bool is_denial(const struct err *why) {
+    return why->code == ERR_DENIED || !strncmp(why->param, "ticket_", sizeof "ticket_" - 1);
+}
+
+// How it ends, for the audit log.
+static void note_failed(struct ordered *o, const struct err *why) {
+    bool denied = is_denial(why);
+    o->finish = denied ? "denied" : "failed";
+    o->why = *why;
+    if (!denied) return;
+    json_t *facts = denial(o->by, o->ticket, why), *now = warrant_decision(o->s, o->ticket);
+    if (facts && json_object_update_missing(facts, now)) log_warn("out of memory for a record");
+    json_decref(now);
+    evidence_note(o->record, ENTRY_DENY, facts);
+    log_info("a place that node %.8s has ordered is refused: %s", o->by, why->msg);
+}
+
+static void on_failed(void *arg, const struct err *why) {
+    struct ordered *o = arg;
+    struct err told = *why;
+    note_failed(o, why);
+    if (o->s->stopping) told.code = ERR_UNREACHABLE; // its gateway may go on elsewhere
+    say_failed(o, &told);
+    ordered_end(arg);
+}
+
+static void on_opened(void *arg, const struct place_opened *p) {
+    struct ordered *o = arg;
+    struct err why;
+    o->prompt = p->begin.prompt_tokens;
+    o->rows = p->begin.cached_tokens;
+    if (warrant_model(o->ticket, p->weights, &why))
+        on_failed(o, &why);
+    else
+        tell(o, sitemsg_write_opened(p));
+}
+
+static int halt(struct ordered *o, struct err *e) {
+    if (o->halted || !warrant_reads_only(o->s, o->ticket)) return 0;
+    o->halted = true;
+    return place_pause(o->place, e);
+}
 
 static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t id) {
-    tell(arg, sitemsg_write_text(&(struct sitemsg_text){text, len, tokens, id}));
+    struct ordered *o = arg;
+    struct err why;
+    if (halt(o, &why))
+        on_failed(o, &why);
+    else
+        tell(o, sitemsg_write_text(&(struct sitemsg_text){text, len, tokens, id}));
 }
 
 static void on_installed(void *arg, int32_t upto, uint64_t bytes, uint64_t came_ns, const char *wire) {
+    struct ordered *o = arg;
     uint64_t age_us = came_ns ? (clock_mono_ns() - came_ns) / 1000 : 0;
-    tell(arg, sitemsg_write_installed(&(struct sitemsg_installed){upto, bytes, age_us, wire}));
+    if (upto > o->rows) o->rows = upto;
+    tell(o, sitemsg_write_installed(&(struct sitemsg_installed){upto, bytes, age_us, wire}));
 }
 
 static void on_paused(void *arg, int32_t tokens, int32_t past) {
-    tell(arg, sitemsg_write_paused(&(struct sitemsg_paused){tokens, past}));
+    struct ordered *o = arg;
+    o->pause = (struct sitemsg_paused){tokens, past};
+    o->paused = true;
+    if (!o->halted || o->asked) tell(o, sitemsg_write_paused(&o->pause));
 }
 
 static void on_cut(void *arg, bool arriving, const struct err *why) {
@@ -101,16 +177,6 @@ static void on_ended(void *arg, const struct gen_result *r) {
                   (int)r->cached_tokens, "out", (int)r->completion_tokens, "took", "queue", (json_int_t)r->queue_ns,
                   "prefill", (json_int_t)r->prefill_ns, "decode", (json_int_t)r->decode_ns);
     if (say(arg, sitemsg_write_ended(r), &why)) say_failed(arg, &why);
-    ordered_end(arg);
-}
-
-static void on_failed(void *arg, const struct err *why) {
-    struct ordered *o = arg;
-    struct err told = *why;
-    o->finish = "failed";
-    o->why = *why;
-    if (o->s->stopping) told.code = ERR_UNREACHABLE; // its gateway may go on elsewhere
-    say_failed(o, &told);
     ordered_end(arg);
 }
 
@@ -146,6 +212,18 @@ static bool has_its_share(const struct serve *s, const struct ordered *o) {
     return n >= share(s);
 }
 
+// What is ordered is what the ticket says, and what this node's policy lets be done.
+static int read_order(struct ordered *o, const json_t *msg, struct place_spec *spec, struct gen_request *gen,
+                      struct err *e) {
+    bool rows;
+    if (sitemsg_read_open(msg, spec, gen, e)) return -1;
+    spec->record = o->record;
+    o->decision = warrant_decision(o->s, o->ticket);
+    if (warrant_open(o->s, o->ticket, spec, &rows, e)) return -1;
+    if (!rows) spec->from = "";
+    return 0;
+}
+
 static void open_place(struct ordered *o, const json_t *msg) {
     static const struct place_events events = {on_opened, on_text,  on_installed, on_paused,
                                                on_cut,    on_ended, on_failed};
@@ -153,12 +231,8 @@ static void open_place(struct ordered *o, const json_t *msg) {
     struct gen_request gen;
     struct err why;
     gen_request_init(&gen);
-    spec.record = NULL;
-    int rc = sitemsg_read_open(msg, &spec, &gen, &why);
-    spec.record = o->record;
-    if (rc || !(o->place = site_open(o->s, &spec, &events, o, &why))) {
-        o->finish = "failed";
-        o->why = why;
+    if (read_order(o, msg, &spec, &gen, &why) || !(o->place = site_open(o->s, &spec, &events, o, &why))) {
+        note_failed(o, &why);
         say_failed(o, &why);
         ordered_free(o);
     }
@@ -180,16 +254,12 @@ static void on_recorded(void *arg, const struct err *why) {
     json_decref(msg);
 }
 
-static const char *text_of(const json_t *msg, const char *member) {
-    const char *text = json_string_value(json_object_get(msg, member));
-    return text ? text : "";
-}
-
 // The order is opened once it is in the audit log.
-static void record_order(struct ordered *o, const json_t *msg) {
+static void record_order(struct ordered *o) {
     struct err why;
-    const struct evidence_intent i = {.req_id = text_of(msg, "req_id"),
-                                      .agent = text_of(msg, "agent"),
+    const struct evidence_intent i = {.req_id = o->ticket->req_id,
+                                      .agent = o->ticket->who->lineage->id,
+                                      .ticket = o->ticket->nonce,
                                       .part = "place",
                                       .gateway = o->by,
                                       .model = o->model};
@@ -198,25 +268,13 @@ static void record_order(struct ordered *o, const json_t *msg) {
     ordered_free(o);
 }
 
-static void take_turn(struct ordered *o) {
-    struct err why;
-    json_t *msg = json_parse(o->open, o->open_size, &why);
-    if (msg)
-        record_order(o, msg);
-    else {
-        say_failed(o, &why);
-        ordered_free(o);
-    }
-    json_decref(msg);
-}
-
 // Opens what waits, as far as that member's share goes.
 static void admit(struct serve *s, const char *by) {
     struct ordered *o, *after;
     for (o = TAILQ_FIRST(&s->ordered); o; o = after) {
         after = TAILQ_NEXT(o, next);
         if (!o->open || o->record || strcmp(o->by, by) != 0 || has_its_share(s, o)) continue;
-        take_turn(o);
+        record_order(o);
     }
 }
 
@@ -249,12 +307,24 @@ static int put_off(struct ordered *o, const json_t *msg, struct err *e) {
                    own >> 10, all >> 10);
 }
 
+// The ticket that an order to open a place brings, where it may be obeyed. Else NULL, and that is recorded.
+static struct ticket *take_ticket(const struct serve *s, const char *by, const json_t *msg, struct err *e) {
+    enum ticket_fault fault;
+    struct ticket *t = tickets_use(s, by, sitemsg_ticket(msg), &fault);
+    if (fault == TICKET_FINE) return t;
+    ticket_refuse(fault, e);
+    log_info("an order of node %.8s is refused: %s", by, e->msg);
+    evidence_deny(s, denial(by, t, e));
+    ticket_free(t);
+    return NULL;
+}
+
 static void obey_open(struct serve *s, const struct peer *p, uint64_t n, const json_t *msg) {
     struct err why;
     struct ordered *o = calloc(1, sizeof *o), refused = {.s = s, .n = n};
     snprintf(refused.by, sizeof refused.by, "%s", p->id);
     if (!o) err_set(&why, ERR_INTERNAL, "out of memory");
-    if (!o || check_open(s, p->id, n, &why)) {
+    if (!o || check_open(s, p->id, n, &why) || !(refused.ticket = take_ticket(s, p->id, msg, &why))) {
         say_failed(&refused, &why);
         free(o);
         return;
@@ -266,25 +336,57 @@ static void obey_open(struct serve *s, const struct peer *p, uint64_t n, const j
         say_failed(o, &why);
         ordered_free(o);
     } else if (!has_its_share(s, o))
-        record_order(o, msg);
+        record_order(o);
+}
+
+static int obey_ticket(struct ordered *o, const json_t *msg, struct err *e) {
+    enum ticket_fault fault;
+    struct ticket *t = tickets_use(o->s, o->by, sitemsg_ticket(msg), &fault);
+    if ((fault != TICKET_FINE && ticket_refuse(fault, e)) || warrant_renew(o->ticket, t, e)) {
+        ticket_free(t);
+        return -1;
+    }
+    ticket_free(o->ticket);
+    o->ticket = t;
+    json_decref(o->decision);
+    o->decision = warrant_decision(o->s, t);
+    return 0;
+}
+
+// Rows that it has, or waits for, need not be read.
+static int check_start(const struct ordered *o, const struct sitemsg_start *m, struct err *e) {
+    int32_t have = m->from > o->rows ? m->from : o->rows;
+    const struct warrant_start what = {have + 1 < o->prompt, m->n};
+    if (!o->prompt) return err_set(e, ERR_INVALID, "the place is not open yet");
+    if (o->halted && warrant_reads_only(o->s, o->ticket))
+        return ticket_refuse(TICKET_NODE, e); // it has given its token
+    return warrant_start(o->s, o->ticket, &what, e);
 }
 
 static int obey_start(struct ordered *o, const json_t *msg, struct err *e) {
     struct sitemsg_start m;
     if (sitemsg_read_start(msg, &m, e)) return -1;
-    int rc = place_start(o->place, m.generated, m.n, m.from, e);
+    int rc = check_start(o, &m, e);
+    o->halted = o->asked = o->paused = false;
+    if (!rc) rc = place_start(o->place, m.generated, m.n, m.from, e);
     free(m.generated);
     return rc;
 }
 
 static int obey_stream(struct ordered *o, const json_t *msg, struct err *e) {
     struct place_target to;
-    return sitemsg_read_stream(msg, &to, e) || place_stream(o->place, &to, e) ? -1 : 0;
+    return sitemsg_read_stream(msg, &to, e) || warrant_stream(o->s, o->ticket, to.node, e) ||
+                   place_stream(o->place, &to, e)
+               ? -1
+               : 0;
 }
 
 static int obey_pause(struct ordered *o, const json_t *msg, struct err *e) {
     (void)msg;
-    return place_pause(o->place, e);
+    if (!o->halted) return place_pause(o->place, e);
+    o->asked = true;
+    if (o->paused) tell(o, sitemsg_write_paused(&o->pause)); // may be its end
+    return 0;
 }
 
 static int obey_cut(struct ordered *o, const json_t *msg, struct err *e) {
@@ -296,8 +398,11 @@ static int obey_cut(struct ordered *o, const json_t *msg, struct err *e) {
 static const struct {
     const char *type;
     int (*obey)(struct ordered *o, const json_t *msg, struct err *e);
-} obeyed[] = {
-    {"site.start", obey_start}, {"site.stream", obey_stream}, {"site.pause", obey_pause}, {"site.cut", obey_cut}};
+} obeyed[] = {{"site.ticket", obey_ticket},
+              {"site.start", obey_start},
+              {"site.stream", obey_stream},
+              {"site.pause", obey_pause},
+              {"site.cut", obey_cut}};
 
 static struct ordered *find(struct serve *s, const char *by, uint64_t n) {
     struct ordered *o;

@@ -17,6 +17,10 @@ int place_stream(struct place *p, const struct place_target *to, struct err *e) 
 
 int place_pause(struct place *p, struct err *e) { return p->ops->pause(p, e); }
 
+int place_permit(struct place *p, json_t *ticket, struct err *e) {
+    return p->ops->permit ? p->ops->permit(p, ticket, e) : 0;
+}
+
 void place_cut(struct place *p) { p->ops->cut(p); }
 
 bool place_sent(const struct place *p, struct flow_figures *out) { return p->ops->sent && p->ops->sent(p, out); }

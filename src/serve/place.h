@@ -38,7 +38,7 @@ struct place_spec {
     const char *contract, *weights; // what the model's must be; "" = any
     const char *from;               // id of the node whose rows are expected under `stream`; "" = none
     uint64_t stream;                // below 2^63
-    const char *req_id, *agent;     // of a place that another node orders; NULL: not known
+    json_t *ticket;                 // for a place on another node, see trust/ticket.h; NULL = none
 };
 
 // Where rows are to be sent.
@@ -59,6 +59,8 @@ int place_start(struct place *p, const int32_t *generated, int32_t n, int32_t fr
 int place_stream(struct place *p, const struct place_target *to, struct err *e) MUST_USE;
 void place_cut(struct place *p); // ends what place_stream began
 int place_pause(struct place *p, struct err *e) MUST_USE;
+// What is ordered from now on is allowed by this ticket; a place of this node needs none.
+int place_permit(struct place *p, json_t *ticket, struct err *e) MUST_USE;
 // Of the stream that leaves it; `upto`: its rows before this position are computed. false: none does, or the place is
 // at another node.
 bool place_sent(const struct place *p, struct flow_figures *out);

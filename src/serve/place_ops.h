@@ -10,6 +10,7 @@ struct place_ops {
     void (*cut)(struct place *p);
     void (*drop)(struct place *p);
     bool (*sent)(const struct place *p, struct flow_figures *out); // NULL = not known here
+    int (*permit)(struct place *p, json_t *ticket, struct err *e); // NULL = needs none
 };
 
 struct place { // the first member of both kinds

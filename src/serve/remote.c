@@ -53,6 +53,10 @@ static int remote_pause(struct place *p, struct err *e) {
     return order(remote_of(p), sitemsg_write_plain("site.pause"), e);
 }
 
+static int remote_permit(struct place *p, json_t *ticket, struct err *e) {
+    return order(remote_of(p), sitemsg_write_ticket(ticket), e);
+}
+
 static void remote_cut(struct place *p) { order_if_there(remote_of(p), "site.cut"); }
 
 static void remote_drop(struct place *p) {
@@ -64,7 +68,8 @@ static void remote_drop(struct place *p) {
 
 struct place *remote_open(struct serve *s, const char *node, const struct place_spec *spec,
                           const struct place_events *ev, void *arg, struct err *e) {
-    static const struct place_ops ops = {remote_start, remote_stream, remote_pause, remote_cut, remote_drop, NULL};
+    static const struct place_ops ops = {remote_start, remote_stream, remote_pause, remote_cut,
+                                         remote_drop,  NULL,          remote_permit};
     struct remote *r = calloc(1, sizeof *r);
     if (!r) {
         err_set(e, ERR_INTERNAL, "out of memory");

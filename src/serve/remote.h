@@ -3,7 +3,8 @@
 //
 //   gateway -> node                                              node -> gateway
 //   {"t":"site.open","n":N,"model":..,"gen":{..},"contract":..,  {"t":"site.opened","n":N,"prompt_tokens":n,"cached":n,
-//      "weights":..,"from":node,"stream":S}                          "tokens":[..],"prompt_text":..,"contract":..,
+//      "weights":..,"from":node,"stream":S,"ticket":{..}}            "tokens":[..],"prompt_text":..,"contract":..,
+//   {"t":"site.ticket","n":N,"ticket":{..}}
 //   {"t":"site.start","n":N,"generated":[..],"from":p}               "weights":..,"credits":n,"whole":b}
 //   {"t":"site.stream","n":N,"to":node,"stream":S,"first":p, {"t":"site.text","n":N,"text":..,"tokens":n,"token":id}
 //      "credits":n,"wire":..} {"t":"site.installed","n":N,"upto":p,"bytes":N,"age_us":N,"wire":..}

@@ -9,6 +9,8 @@
 #include "serve/place_ops.h"
 #include "serve/remote.h"
 #include "serve/site.h"
+#include "serve/tickets.h"
+#include "serve/warrant.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -65,6 +67,68 @@ void evidence_end(struct record *r, const char *finish, const struct err *why, j
     assert_non_null(finish);
     r->begun = NULL;
     unanswered--;
+}
+
+void evidence_note(struct record *r, enum entry_type type, json_t *facts) {
+    (void)r, (void)type;
+    json_decref(facts);
+}
+
+void evidence_deny(const struct serve *s, json_t *facts) {
+    (void)s;
+    json_decref(facts);
+}
+
+// Everybody may do everything (orders_test.c has what is refused), by whatever ticket.
+struct ticket *tickets_use(const struct serve *s, const char *gateway, const json_t *document, enum ticket_fault *why) {
+    static const struct policy_agent ann = {.id = "ann"};
+    static const struct policy_subject who = {.lineage = &ann, .n = 1};
+    struct ticket *t = calloc(1, sizeof *t);
+    (void)s, (void)gateway, (void)document;
+    assert_non_null(t);
+    t->who = &who;
+    *why = TICKET_FINE;
+    return t;
+}
+
+int warrant_open(const struct serve *s, const struct ticket *t, const struct place_spec *spec, bool *rows,
+                 struct err *e) {
+    (void)s, (void)t, (void)spec, (void)e;
+    *rows = true;
+    return 0;
+}
+
+int warrant_start(const struct serve *s, const struct ticket *t, const struct warrant_start *what, struct err *e) {
+    (void)s, (void)t, (void)what, (void)e;
+    return 0;
+}
+
+int warrant_stream(const struct serve *s, const struct ticket *t, const char *to, struct err *e) {
+    (void)s, (void)t, (void)to, (void)e;
+    return 0;
+}
+
+int warrant_model(const struct ticket *t, const char *weights, struct err *e) {
+    (void)t, (void)weights, (void)e;
+    return 0;
+}
+
+static bool renewed; // another ticket came
+
+int warrant_renew(const struct ticket *had, const struct ticket *t, struct err *e) {
+    (void)had, (void)t, (void)e;
+    renewed = true;
+    return 0;
+}
+
+bool warrant_reads_only(const struct serve *s, const struct ticket *t) {
+    (void)s, (void)t;
+    return false;
+}
+
+json_t *warrant_decision(const struct serve *s, const struct ticket *t) {
+    (void)s, (void)t;
+    return json_object();
 }
 
 static void settle(void) {
@@ -169,7 +233,7 @@ static void fake_drop(struct place *p) {
 
 struct place *site_open(struct serve *s, const struct place_spec *spec, const struct place_events *ev, void *arg,
                         struct err *e) {
-    static const struct place_ops ops = {fake_start, fake_stream, fake_pause, fake_cut, fake_drop, NULL};
+    static const struct place_ops ops = {fake_start, fake_stream, fake_pause, fake_cut, fake_drop, NULL, NULL};
     assert_ptr_equal(s, &serves[NODE]);
     char *prompt = json_text(spec->gen->prompt);
     buf_printf(&done, "open %s %s hold %d %s %s %s %llu; ", spec->model, prompt, spec->gen->hold, spec->contract,
@@ -322,6 +386,9 @@ static void test_a_whole_life(void **state) {
     struct place_opened o = {{3, 1, 0, NULL, tokens}, "ab", "cd", 4, "m3-ultra:2", true};
     struct place_target to = {"cccc", 1234567890123456789u, 3, 4, "f16"};
     ev->opened(arg, &o);
+    json_t *ticket = json_pack("{s:s}", "body", "x");
+    assert_int_equal(place_permit(p, ticket, &e), 0);
+    json_decref(ticket);
     assert_int_equal(place_stream(p, &to, &e), 0);
     assert_int_equal(place_start(p, generated, 2, 64, &e), 0);
     ev->text(arg, "\xc3\xa4", 2, 1, 9);
@@ -333,6 +400,7 @@ static void test_a_whole_life(void **state) {
     expect(&told, "opened 3 cached 1 credits 4 whole 1 ab cd m3-ultra:2 5 6 7; text \xc3\xa4 1 9; "
                   "installed 64 1099511627776 q8_0; ");
     expect(&done, "stream cccc 1234567890123456789 3 4 f16; start 11 12 from 64; ");
+    assert_true(renewed);
     assert_int_equal(place_pause(p, &e), 0);
     place_cut(p);
     ev->paused(arg, 1, 66);

@@ -14,6 +14,7 @@ struct links;
 struct planner;
 struct profiles;
 struct spending;
+struct tickets;
 struct traces;
 struct witness;
 
@@ -29,6 +30,7 @@ struct serve {
     struct spending *spending; // what agents have used of what the policy lets them
     struct evidence *evidence;
     struct witness *witness;
+    struct tickets *tickets;
     struct discovery *discovery; // NULL: it is off
     struct links *links;
     struct planner *planner; // NULL: nothing is planned

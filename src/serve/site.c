@@ -408,7 +408,7 @@ void site_look(const struct place *p, struct site_view *out) {
 
 struct place *site_open(struct serve *s, const struct place_spec *spec, const struct place_events *ev, void *arg,
                         struct err *e) {
-    static const struct place_ops ops = {site_start, site_stream, site_pause, site_cut, site_drop, site_sent};
+    static const struct place_ops ops = {site_start, site_stream, site_pause, site_cut, site_drop, site_sent, NULL};
     static const struct gen_events events = {on_begin, on_text, on_end, on_fail, on_rows, on_installed, on_paused};
     struct model *model = models_get(s->models, spec->model, e);
     struct site *site = model ? calloc(1, sizeof *site) : NULL;

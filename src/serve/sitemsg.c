@@ -33,26 +33,28 @@ static int get_credits(const json_t *msg, const char *name, int32_t *out, struct
 
 // ---------------------------------------------------------------- orders
 json_t *sitemsg_write_open(uint64_t n, const struct place_spec *spec) {
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:s, s:I}", "t", "site.open", "req_id",
-                     spec->req_id ? spec->req_id : "", "agent", spec->agent ? spec->agent : "", "model", spec->model,
-                     "gen", gen_encode(n, spec->gen), "contract", spec->contract, "weights", spec->weights, "from",
-                     spec->from, "stream", (json_int_t)spec->stream);
+    return json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:I, s:O*}", "t", "site.open", "model", spec->model, "gen",
+                     gen_encode(n, spec->gen), "contract", spec->contract, "weights", spec->weights, "from", spec->from,
+                     "stream", (json_int_t)spec->stream, "ticket", spec->ticket);
 }
 
 int sitemsg_read_open(const json_t *msg, struct place_spec *spec, struct gen_request *gen, struct err *e) {
     json_t *request = NULL;
     uint64_t n;
     gen_request_init(gen);
-    *spec = (struct place_spec){
-        .model = "", .gen = gen, .contract = "", .weights = "", .from = "", .req_id = "", .agent = ""};
+    *spec = (struct place_spec){.model = "", .gen = gen, .contract = "", .weights = "", .from = ""};
     if (json_get_object(msg, "gen", &request, e) || json_get_string(msg, "model", &spec->model, e) ||
         json_get_string(msg, "contract", &spec->contract, e) || json_get_string(msg, "weights", &spec->weights, e) ||
-        json_get_string(msg, "from", &spec->from, e) || get_uint64(msg, "stream", &spec->stream, e) ||
-        json_get_string(msg, "req_id", &spec->req_id, e) || json_get_string(msg, "agent", &spec->agent, e))
+        json_get_string(msg, "from", &spec->from, e) || get_uint64(msg, "stream", &spec->stream, e))
         return -1;
+    spec->ticket = sitemsg_ticket(msg);
     if (!request) return err_param(e, "gen", "'gen' is missing");
     return gen_decode(request, &n, gen, e);
 }
+
+json_t *sitemsg_write_ticket(json_t *ticket) { return json_pack("{s:s, s:O}", "t", "site.ticket", "ticket", ticket); }
+
+json_t *sitemsg_ticket(const json_t *msg) { return json_object_get(msg, "ticket"); }
 
 json_t *sitemsg_write_start(const int32_t *generated, int32_t n, int32_t from) {
     return json_pack("{s:s, s:o, s:i}", "t", "site.start", "generated", json_ints(generated, n), "from", (int)from);

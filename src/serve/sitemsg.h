@@ -38,6 +38,8 @@ struct sitemsg_credit {
 // gen: the caller's, to be freed even after a failure; spec borrows it.
 json_t *sitemsg_write_open(uint64_t n, const struct place_spec *spec);
 int sitemsg_read_open(const json_t *msg, struct place_spec *spec, struct gen_request *gen, struct err *e) MUST_USE;
+json_t *sitemsg_write_ticket(json_t *ticket);
+json_t *sitemsg_ticket(const json_t *msg); // of an open or a ticket; NULL: none. trust/ticket.h reads it
 json_t *sitemsg_write_start(const int32_t *generated, int32_t n, int32_t from);
 int sitemsg_read_start(const json_t *msg, struct sitemsg_start *m, struct err *e) MUST_USE;
 json_t *sitemsg_write_stream(const struct place_target *to);
