@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MOST_TOKENS = INT32_MAX, CLOCK_OFFSET_S = 3600 };
+enum { MOST_TOKENS = INT32_MAX, CLOCK_OFFSET_S = 3600, DAY_S = 24 * 3600 };
 
 struct spend {
     struct serve *s;
@@ -18,6 +18,7 @@ struct spend {
     struct budget_hold hold;
     int64_t prompt, answer; // tokens; answer: at most, -1 = not known
     int64_t charged;        // -1 = it is not settled
+    int64_t day;            // on which it counts
     bool begun;
     size_t n;
     struct budget_cap caps[];
@@ -49,7 +50,15 @@ struct spending_day spending_day(int64_t wall_s) {
     if (!localtime_r(&now, &local)) return (struct spending_day){.number = 0};
     struct tm date = {.tm_year = local.tm_year, .tm_mon = local.tm_mon, .tm_mday = local.tm_mday};
     return (struct spending_day){
-        .number = (int64_t)timegm(&date) / (24 * 3600), .begins = midnight(&local, 0), .ends = midnight(&local, 1)};
+        .number = (int64_t)timegm(&date) / DAY_S, .begins = midnight(&local, 0), .ends = midnight(&local, 1)};
+}
+
+const char *spending_date(int64_t number, char out[SPENDING_DATE]) {
+    time_t noon = (time_t)(number * DAY_S + DAY_S / 2);
+    struct tm date;
+    out[0] = '\0';
+    if (gmtime_r(&noon, &date) && !strftime(out, SPENDING_DATE, "%Y-%m-%d", &date)) out[0] = '\0';
+    return out;
 }
 
 struct budget_now spending_now(struct spending_day *day) {
@@ -130,8 +139,8 @@ static void add_number(struct http_exchange *x, const char *name, int64_t n, con
 
 void spend_tell(const struct spend *p, struct http_exchange *x) {
     struct spending_day day;
-    struct budget_now now = spending_now(&day);
     if (!p) return;
+    struct budget_now now = spending_now(&day);
     struct left l = left_of(p, now);
     if (l.requests_cap != BUDGET_NO_CAP) {
         add_number(x, "x-ratelimit-limit-requests", l.requests_cap, "");
@@ -148,10 +157,12 @@ void spend_tell(const struct spend *p, struct http_exchange *x) {
 // ---------------------------------------------------------------- a request
 static void record_hold(const struct spend *p) {
     json_t *list = json_array();
+    char date[SPENDING_DATE];
     for (size_t i = 0; i < p->n; i++)
         json_array_append_new(list, json_pack("{s:s, s:s}", "rule", p->caps[i].rule, "who", p->caps[i].who));
     evidence_note(p->record, ENTRY_RESERVE,
-                  json_pack("{s:I, s:o}", "reserved", (json_int_t)p->hold.tokens, "charges", list));
+                  json_pack("{s:I, s:s, s:o}", "reserved", (json_int_t)p->hold.tokens, "day",
+                            spending_date(p->day, date), "charges", list));
     p->s->metrics.tokens_reserved = budget_reserved(p->s->spending->budget);
 }
 
@@ -200,6 +211,7 @@ int spend_begin(const struct call *c, struct spend_wish *w, struct spend **out, 
     int64_t tokens = p->prompt + (p->answer > 0 ? p->answer : 0);
     if (!budget_reserve(c->s->spending->budget, p->caps, p->n, now, tokens, &p->hold, &refusal, &why)) {
         *out = p;
+        p->day = now.day;
         record_hold(p);
         return 0;
     }

@@ -12,9 +12,12 @@ struct spending {
     struct budget *budget;
 };
 
-struct spending_day { // of local time; seconds since 1970
-    int64_t number, begins, ends;
+struct spending_day { // of local time
+    int64_t number;
+    int64_t begins, ends; // seconds since 1970
 };
+enum { SPENDING_DATE = 16 };
+const char *spending_date(int64_t number, char out[SPENDING_DATE]); // "2026-12-31"
 struct spending_day spending_day(int64_t wall_s);
 struct budget_now spending_now(struct spending_day *day);
 

@@ -22,6 +22,7 @@ struct open { // a reservation without an outcome so far
 struct recall {
     struct budget *budget;
     struct spending_day today;
+    char date[SPENDING_DATE]; // of today
     struct budget_now now;
     int64_t wall_s;
     size_t n, lost;
@@ -57,24 +58,25 @@ static void forget(struct recall *r, struct open *o) {
 static void reserve(struct recall *r, uint64_t intent, const json_t *record) {
     json_t *t = NULL, *charges = NULL;
     int64_t wall_ns = 0, tokens = 0;
+    const char *day = "";
     struct err why;
-    if (json_get_object(record, "t", &t, &why) || json_get_array(record, "charges", &charges, &why) || !t || !charges ||
+    if (json_get_object(record, "t", &t, &why) || json_get_string(record, "day", &day, &why) ||
+        json_get_array(record, "charges", &charges, &why) || !t || !charges ||
         json_get_int(t, "wall", 0, INT64_MAX, &wall_ns, &why) ||
         json_get_int(record, "reserved", 0, INT32_MAX * (int64_t)2, &tokens, &why))
         return;
-    int64_t when_s = wall_ns / (int64_t)NS_PER_S;
     struct open *o = find(r, intent);
     if (o) {
         o->tokens = tokens; // what the same request has reserved since
         return;
     }
-    if (spending_day(when_s).number != r->today.number) return;
+    if (strcmp(day, r->date) != 0) return;
     if (r->n == MOST_OPEN) {
         spend(r, &r->open[0], r->open[0].tokens);
         forget(r, &r->open[0]);
     }
-    r->open[r->n++] =
-        (struct open){.intent = intent, .when_s = when_s, .tokens = tokens, .charges = json_incref(charges)};
+    r->open[r->n++] = (struct open){
+        .intent = intent, .when_s = wall_ns / (int64_t)NS_PER_S, .tokens = tokens, .charges = json_incref(charges)};
 }
 
 static void settle(struct recall *r, struct open *o, const json_t *record) {
@@ -131,6 +133,7 @@ void spending_recall(struct serve *s, const struct paths *p) {
     }
     r->budget = s->spending->budget;
     r->now = spending_now(&r->today);
+    spending_date(r->now.day, r->date);
     r->wall_s = (int64_t)(clock_wall_ns() / NS_PER_S);
     for (size_t i = 0; i < logs.n; i++)
         if (is_of_today(r, logs.dir[i])) read_log(r, logs.dir[i]);
