@@ -191,20 +191,24 @@ static int run(struct invocation *in) {
     static const struct {
         const char *word;
         int (*run)(struct invocation *in);
-    } table[] = {{"show", audit_show}, {"tail", audit_tail}, {"report", audit_report},
-                 {"verify", verify},   {"receipt", receipt}, {"recover", recover}};
+    } table[] = {{"show", audit_show}, {"tail", audit_tail},           {"report", audit_report}, {"verify", verify},
+                 {"receipt", receipt}, {"reconcile", audit_reconcile}, {"recover", recover}};
     const char *word = in->args.words[0];
     struct err e;
-    for (size_t i = 0; i < COUNT_OF(table); i++)
-        if (!strcmp(word, table[i].word)) return table[i].run(in);
-    err_set(&e, ERR_INVALID, "'%.64s' is none of show, tail, report, verify, receipt and recover", word);
+    for (size_t i = 0; i < COUNT_OF(table); i++) {
+        if (strcmp(word, table[i].word) != 0) continue;
+        if (in->args.n_words <= 2 || table[i].run == audit_reconcile) return table[i].run(in);
+        err_set(&e, ERR_INVALID, "%s takes one argument at most", word);
+        return cli_usage(in->command, &e);
+    }
+    err_set(&e, ERR_INVALID, "'%.64s' is none of show, tail, report, verify, receipt, reconcile and recover", word);
     return cli_usage(in->command, &e);
 }
 
 const struct command command_audit = {
     .name = "audit",
     .group = "Who may run what",
-    .arguments = "show REQ_ID|tail|report|verify [DIR|FILE]|receipt REQ_ID|recover",
+    .arguments = "show REQ_ID|tail|report|verify [DIR|FILE]|receipt REQ_ID|reconcile DIR..|recover",
     .summary = "who ran what where, and whether the log of it is whole",
     .details =
         "Reads the audit logs of this node's home; all but recover need no daemon.\n"
@@ -213,11 +217,12 @@ const struct command command_audit = {
         "report          requests, tokens and denials per agent, model and nodes\n"
         "verify          checks all logs of this home, a log's folder, a receipt, or the proof of a fork; offline\n"
         "receipt REQ_ID  the outcome of a request with the proof that it is in the log\n"
+        "reconcile DIR.. whether what these logs (one: and this home's) say of each other's nodes stands there, too\n"
         "recover         gives up records that are lost, on record, so that this node computes again\n",
     .min_words = 1,
-    .max_words = 2,
+    .max_words = 16,
     .completes = COMPLETES_WORDS,
-    .words = "show|tail|report|verify|receipt|recover",
+    .words = "show|tail|report|verify|receipt|reconcile|recover",
     .options = options,
     .n_options = COUNT_OF(options),
     .settings = SETTINGS_API,

@@ -16,7 +16,7 @@
 enum { ROSTER_FILE_BYTES = 2 << 20 };
 
 // ---------------------------------------------------------------- the logs
-static int read_log(const char *dir, const char *containing, audit_reader *read, void *arg, struct err *e) {
+int audit_read_log(const char *dir, const char *containing, audit_reader *read, void *arg, struct err *e) {
     struct walk w;
     int step, rc = 0;
     if (walk_open(&w, &audit_files, dir, NULL, e)) return -1;
@@ -36,7 +36,7 @@ int audit_read_all(const struct paths *p, const char *containing, audit_reader *
     struct audit_logs logs;
     int rc = 0;
     if (audit_logs_find(p, &logs, e)) return -1;
-    for (size_t i = 0; i < logs.n && !rc; i++) rc = read_log(logs.dir[i], containing, read, arg, e);
+    for (size_t i = 0; i < logs.n && !rc; i++) rc = audit_read_log(logs.dir[i], containing, read, arg, e);
     audit_logs_free(&logs);
     return rc < 0 ? -1 : 0;
 }

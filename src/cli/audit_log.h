@@ -12,6 +12,7 @@ enum { AUDIT_NAMES = 1024 };
 typedef int audit_reader(void *arg, const json_t *record, const char *dir);
 int audit_read_all(const struct paths *p, const char *containing, audit_reader *read, void *arg,
                    struct err *e) MUST_USE;
+int audit_read_log(const char *dir, const char *containing, audit_reader *read, void *arg, struct err *e) MUST_USE;
 
 const char *audit_text(const json_t *o, const char *name);                          // "" where there is none
 int64_t audit_number(const json_t *o, const char *group, const char *name);         // group may be NULL; 0 likewise
@@ -33,3 +34,4 @@ int audit_print_json(const json_t *o); // one line; an exit code
 int audit_show(struct invocation *in);
 int audit_tail(struct invocation *in);
 int audit_report(struct invocation *in);
+int audit_reconcile(struct invocation *in);

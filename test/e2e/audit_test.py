@@ -234,10 +234,36 @@ def test_full_disk():
         shutil.rmtree(home, ignore_errors=True)
 
 
+def reconcile(a, b, before, req_id):
+    """G11: nothing is missing in the other's log; in an older copy of it each half is."""
+    command = [NEBULUS, "audit", "reconcile", log_of(a.home)]
+    done = subprocess.run([*command, log_of(b.home)], capture_output=True, text=True, check=False)
+    check(done.returncode == 0 and done.stdout.startswith("2 nodes"), done)
+    done = subprocess.run([*command, before, "--json"], capture_output=True, text=True, check=False)
+    findings = json.loads(done.stdout)["findings"]
+    check(done.returncode == 1 and {f["req_id"] for f in findings} == {req_id}, done)
+    check(sorted(f["what"].split()[0] for f in findings) == ["says", "sent"], findings)
+    old = os.path.join(a.home, "old")  # and the other way round: the gateway's log without the request
+    shutil.copytree(log_of(a.home), old)
+    with open(os.path.join(old, "log"), "rb") as f:
+        data = f.read()
+    kept = at = 0
+    while at < len(data) and req_id.encode() not in data[at + 9:at + 9 + int.from_bytes(data[at:at + 4], "little")]:
+        at += 9 + int.from_bytes(data[at:at + 4], "little")
+        kept = at
+    with open(os.path.join(old, "log"), "wb") as f:
+        f.write(data[:kept])
+    done = subprocess.run([NEBULUS, "audit", "reconcile", old, log_of(b.home)], capture_output=True, text=True, check=False)
+    check(done.returncode == 1 and "its gateway has no record of" in done.stdout and "has got" in done.stdout, done)
+    done = subprocess.run([*command, log_of(a.home)], capture_output=True, text=True, check=False)
+    check(done.returncode != 0 and "two nodes or more" in done.stderr, done)
+
+
 def test_two_nodes():
     """Each node logs its own half, and the cluster's root vouches for both."""
     with two_nodes(RECALL) as (a, b):
         text = passage()
+        before = shutil.copytree(log_of(b.home), os.path.join(b.home, "before"))
         stream = a.ask(quotation(text, 600), "prime", "edge", max_tokens=24).read()
         check(stream.done, stream.error)
         here = [r for r in records(a.home) if r.get("req_id") == a.trace()["id"]]
@@ -252,6 +278,7 @@ def test_two_nodes():
         check(there[0]["agent"] == "owner", there)
         root = json.loads(a.get("/nebulus/v1/cluster/roster").json["roster"]["body"])["root"] if "roster" in a.get(
             "/nebulus/v1/cluster/roster").json else json.loads(a.get("/nebulus/v1/cluster/roster").json["body"])["root"]
+        reconcile(a, b, before, here[0]["req_id"])
         for node in (a, b):
             end_process(node.process)
             check(verify(log_of(node.home), "--root", root)[0], f"{node.name}'s log does not hold under the root")

@@ -1,6 +1,8 @@
-// audit: what is read from files and strangers - frames, records, notes, keys, checkpoints, receipts. The first byte
+// audit: what is read from files and strangers - frames, records, notes, keys, checkpoints, receipts, growth, proofs of
+// forks. The first byte
 // says which; what is accepted is written again as it was.
 #include "audit/entry.h"
+#include "audit/fork.h"
 #include "audit/note.h"
 #include "audit/verify.h"
 #include "base/json.h"
@@ -52,6 +54,18 @@ static void receipt(const char *text, size_t n) {
     json_t *record = NULL, *o = json_parse(text, n, &e);
     static const uint8_t root[KEY_PUBLIC] = {1};
     if (o && receipt_verify(o, root, &v, &record, &e) && !e.msg[0]) abort();
+    uint64_t parted;
+    if (o && fork_verify(o, root, &v, &parted, &e) && !e.msg[0]) abort();
+    struct growth g, again;
+    if (o && !growth_read(o, &g, &e)) { // what is accepted is the same when it is written
+        json_t *written = growth_json(&g);
+        if (growth_read(written, &again, &e) || again.size != g.size || again.n != g.n ||
+            memcmp(again.path, g.path, (size_t)g.n * sizeof *g.path) != 0)
+            abort();
+        const struct checkpoint head = {.size = g.size + 1}, held = {.size = g.size};
+        if (g.n && growth_judge(&held, &head, &g) == VERDICT_SHRUNK) abort();
+        json_decref(written);
+    }
     json_decref(record);
     json_decref(o);
 }
