@@ -20,6 +20,7 @@ static struct receiver {
     uint8_t marks[SLOTS][ROOM];
     struct piece pending[PENDING];
     int n_pending;
+    enum kv_dtype wire; // of the rows so far; KV_DTYPES: none came
     int32_t upto;
     bool held[SLOTS]; // told and not installed
 } r;
@@ -57,6 +58,7 @@ static void start(uint8_t model) {
     r.a = assembly_new(&r.shape, FIRST, LAST, SLOTS, r.slot_bytes, &e);
     check(r.a != NULL);
     r.upto = FIRST;
+    r.wire = KV_DTYPES;
 }
 
 static void mark(const struct piece *p, enum mark from, enum mark to) {
@@ -80,6 +82,8 @@ static void offer(const struct kvframe *f) {
     check(!r.held[p.slot] && p.bytes > 0);
     check(r.shape.form == KV_OPAQUE || p.bytes == kv_bytes(p.to, p.elements));
     check(r.shape.form == KV_OPAQUE ? p.bytes == f->length : f->length == kv_bytes(p.from, p.elements));
+    check(r.shape.form == KV_OPAQUE || r.wire == KV_DTYPES || r.wire == p.from); // all rows travel as one type
+    r.wire = p.from;
     mark(&p, UNTOUCHED, CLAIMED);
     r.pending[r.n_pending++] = p;
 }
