@@ -67,6 +67,9 @@ void audit_tell(const struct audit_names *names, const json_t *r, char out[AUDIT
     else if (!strcmp(type, "policy"))
         snprintf(out, AUDIT_TOLD, "%.16s is in force%s", audit_text(r, "policy_digest"),
                  json_is_true(json_object_get(r, "builtin")) ? " (the built-in one)" : "");
+    else if (!strcmp(type, "reserve"))
+        snprintf(out, AUDIT_TOLD, "may take %" PRId64 " tokens of %zu budgets", audit_number(r, NULL, "reserved"),
+                 json_array_size(json_object_get(r, "charges")));
     else if (!strcmp(type, "roster"))
         snprintf(out, AUDIT_TOLD, "'%.63s', epoch %" PRId64 ", %" PRId64 " nodes", audit_text(r, "cluster"),
                  audit_number(r, NULL, "epoch"), audit_number(r, NULL, "nodes"));
