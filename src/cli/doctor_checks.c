@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <openssl/crypto.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 static const uint64_t MEMORY_LITTLE = 2000000000, DISK_LITTLE = 5000000000, DISK_NONE = 50000000;
@@ -164,6 +166,75 @@ static void check_models(struct doctor_report *r, const struct paths *p) {
     store_list_free(m, n);
 }
 
+// ---- what trust rests on
+
+static const time_t CLOCK_EARLIEST = 1735689600; // 2025: a clock before that was never set
+static const double TAIL_OLD_S = 86400;
+
+static void check_clock(struct doctor_report *r) {
+    time_t now = time(NULL);
+    if (now < CLOCK_EARLIEST)
+        advise(add(r, "clock", CHECK_WARN, "the clock says %lld s since 1970", (long long)now),
+               "set it: keys end, hours of policies and the audit log's times go by it");
+    else
+        add(r, "clock", CHECK_OK, "set");
+}
+
+// A file that only its owner may read; one that is not there is fine.
+static void check_secret(struct doctor_report *r, const char *dir, const char *file) {
+    char path[PATH_SIZE];
+    struct stat st;
+    if (path_join(path, dir, file, NULL) || stat(path, &st) || !(st.st_mode & 077)) return;
+    advise(
+        add(r, "secrets", CHECK_WARN, "%.200s is open to other users (mode %03o)", path, (unsigned)st.st_mode & 0777),
+        "chmod 600 %.150s", path);
+}
+
+static void check_root_key(struct doctor_report *r, const char *dir) {
+    char path[PATH_SIZE], *text;
+    size_t n;
+    if (path_join(path, dir, "cluster-root.key", NULL) || file_read(path, 1 << 16, &text, &n, NULL)) return;
+    bool bare = strstr(text, "-----BEGIN PRIVATE KEY-----") != NULL;
+    OPENSSL_cleanse(text, n);
+    free(text);
+    if (bare)
+        advise(add(r, "root key", CHECK_WARN, "%.200s has no passphrase: whoever reads it rules the cluster", path),
+               "openssl pkcs8 -topk8 -scrypt -in KEY -out NEW, and put NEW in its place");
+    else
+        add(r, "root key", CHECK_OK, "it has a passphrase");
+}
+
+static void check_secrets(struct doctor_report *r, const struct paths *p) {
+    check_root_key(r, p->config);
+    check_secret(r, p->config, "cluster-root.key");
+    check_secret(r, p->state, "identity/node.key");
+    check_secret(r, p->state, "identity/audit.key");
+    check_secret(r, p->state, "audit/salts");
+}
+
+// `audit`: the daemon's word about its log.
+static void check_audit(struct doctor_report *r, const json_t *audit) {
+    struct err e;
+    const char *trouble = NULL;
+    int64_t records = 0, tail = 0, witnesses = 0;
+    double age_s = 0;
+    char age[SIZE_TEXT];
+    if (!json_is_object(audit) || json_get_string(audit, "trouble", &trouble, &e) ||
+        json_get_int(audit, "records", 0, INT64_MAX, &records, &e) ||
+        json_get_int(audit, "tail", 0, INT64_MAX, &tail, &e) ||
+        json_get_int(audit, "witnesses", 0, INT64_MAX, &witnesses, &e) ||
+        json_get_real(audit, "tail_age_s", 0, 1e12, &age_s, &e))
+        return;
+    if (trouble)
+        add(r, "audit log", CHECK_FAIL, "%.300s", trouble);
+    else if (tail && age_s > TAIL_OLD_S)
+        advise(add(r, "audit log", CHECK_WARN, "%lld of %lld records are counter-signed by no other node, for %s",
+                   (long long)tail, (long long)records, term_duration(age, (uint64_t)age_s)),
+               "start another node of the cluster: until then nobody would notice if they were changed");
+    else
+        add(r, "audit log", CHECK_OK, "%lld records, %lld witnesses", (long long)records, (long long)witnesses);
+}
+
 // ---- the machine
 
 // Memory that programs may still take: Linux tells it, elsewhere free pages must do.
@@ -232,6 +303,7 @@ static void check_daemon(struct doctor_report *r, const struct settings *s) {
         struct check *c =
             add(r, "daemon", same ? CHECK_OK : CHECK_WARN, "version %.40s runs at %.100s", version, s->api);
         if (!same) advise(c, "restart it: this program is %s", NEBULUS_VERSION);
+        check_audit(r, json_object_get(status, "audit"));
     } else if (can_listen(host, port))
         add(r, "daemon", CHECK_OK, "none runs; %.100s is free", s->api);
     else
@@ -258,6 +330,8 @@ void doctor_examine(struct doctor_report *r, bool jinja) {
     check_dir(r, "data", p.data);
     check_dir(r, "state", p.state);
     check_disk(r, &p);
+    check_clock(r);
+    check_secrets(r, &p);
     check_models(r, &p);
     if (settings_load(&s, &p, &e)) {
         advise(add(r, "settings", CHECK_FAIL, "%s", e.msg),

@@ -97,6 +97,10 @@ def test_one_sleeps():
         again(edge)
         cosigned(prime, edge)
         root = root_of(prime)
+        said = prime.cli("doctor")
+        check("warn root key" in " ".join(said.split()) and "1 witnesses" in said and "secrets" not in said, said)
+        os.chmod(os.path.join(prime.home, "config", "cluster-root.key"), 0o644)
+        check("cluster-root.key is open to other users" in prime.cli("doctor"), "an open key is no worry")
         prime.stop()
         edge.stop()
         for node in (prime, edge):
