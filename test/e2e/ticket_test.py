@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """usage: ticket_test.py NEBULUS MODELS_DIR [TEST...]
 
-Tickets on real nodes: a job's is in the logs of both, and a node does not do what its own policy or an older roster does not let
+Tickets on real nodes: a job's is in the logs of all, and a node does not do what its own policy or an older roster does not let
 it, whatever its gateway's policy says. What single tickets are refused for, orders_test and ticket_test of src have.
 """
 import glob
@@ -12,7 +12,7 @@ import sys
 
 from audit_test import records
 from harness import check, end_process, run_tests, wait_until
-from pair import RECALL, check_moved, passage, quotation, two_nodes
+from pair import RECALL, check_moved, passage, quotation, some_nodes, two_nodes
 from policy_test import apply, ask, computed, forbid, permit
 
 
@@ -28,21 +28,24 @@ def id_of(node, name):
     return next(one["id"] for one in node.get("/nebulus/v1/nodes").json["nodes"] if one["name"] == name)
 
 
-def test_a_job_has_one_ticket_in_both_logs():
-    with two_nodes(RECALL) as (prime, edge):
+def test_a_job_has_one_ticket_in_all_logs():
+    with some_nodes(RECALL, RECALL, None) as (prime, edge, third):
         text = passage()
-        for gateway, other in ((prime, edge), (edge, prime)):
-            stream = gateway.ask(quotation(text, 600), "prime", "edge", max_tokens=24).read()
+        for gateway, others in ((prime, [edge]), (edge, [prime]), (third, [prime, edge])):
+            stream = gateway.ask(quotation(text, 600), "prime", "edge", model="recall", max_tokens=24).read()
             check(stream.done, stream.error)
             check_moved(gateway, 600)
             job = gateway.trace()["id"]
-            wait_until("both halves have ended", lambda: of_job(gateway, job, "outcome") and of_job(other, job, "outcome"))
-            here, there = of_job(gateway, job, "outcome")[0], of_job(other, job, "outcome")[0]
-            tickets = here["tickets"]
-            check(len(tickets) == 1 and of_job(other, job, "intent")[0]["ticket"] == tickets[0], f"{here} {there}")
-            check(here["decision"] == there["decision"] == "permit", f"{here} {there}")
-            check(here["policy_digest"] == there["policy_digest"] and here["epoch"] == there["epoch"], f"{here} {there}")
-            check(not of_job(gateway, job, "deny") and not of_job(other, job, "deny"), "something was denied")
+            wait_until("all parts have ended", lambda: all(of_job(node, job, "outcome") for node in [gateway, *others]))
+            here = of_job(gateway, job, "outcome")[0]
+            check(len(here["tickets"]) == 1 and here["decision"] == "permit", f"{here}")
+            check(not of_job(gateway, job, "deny"), "something was denied")
+            for other in others:
+                there = of_job(other, job, "outcome")[0]
+                check(of_job(other, job, "intent")[0]["ticket"] == here["tickets"][0], f"{here} {there}")
+                check(there["decision"] == "permit", f"{here} {there}")
+                check(all(here[name] == there[name] for name in ("policy_digest", "epoch")), f"{here} {there}")
+                check(not of_job(other, job, "deny"), "something was denied")
 
 
 def part_ways(prime, edge):
@@ -93,4 +96,4 @@ def test_nodes_that_do_not_agree():
 
 
 if __name__ == "__main__":
-    run_tests([test_a_job_has_one_ticket_in_both_logs, test_nodes_that_do_not_agree], sys.argv[3:])
+    run_tests([test_a_job_has_one_ticket_in_all_logs, test_nodes_that_do_not_agree], sys.argv[3:])
