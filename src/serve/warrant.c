@@ -39,7 +39,11 @@ static int check_rows(const struct serve *s, const struct ticket *t, const char 
 // ---------------------------------------------------------------- opening
 int warrant_model(const struct ticket *t, const char *weights, struct err *e) {
     if (!t->weights[0] || !weights[0] || !strcmp(t->weights, weights)) return 0;
-    return ticket_refuse(TICKET_MODEL, e);
+    err_param(e, ticket_fault_name(TICKET_MODEL),
+              "the ticket is for another model of the name '%s': its weights digest is %.12s, that here is %.12s",
+              t->model, t->weights, weights);
+    if (e) e->code = ERR_DENIED;
+    return -1;
 }
 
 static int check_model(const struct serve *s, const struct ticket *t, const struct place_spec *spec, struct err *e) {

@@ -37,7 +37,6 @@ def check_emulate(result):
     times = [result[name] for name in ("spark_total", "mac_total", "pair_total", "pair_zero_stall_total", "pair_wait_total")]
     assert result["predicted_total"] > 0, result
     assert all(t > 0.98 * result["catalogue_sum"] > 0 for t in times), result
-    assert result["ideal_sum"] < min(result["spark_total"], result["mac_total"]), result
     assert abs(result["overhead"] - (result["pair_total"] / result["ideal_sum"] - 1)) < 0.01, result
     assert abs(result["speedup_vs_mac"] - result["mac_total"] / result["pair_total"]) < 0.01, result
     assert result["planner_chose_pair"] is True and result["planner_stays_local"] is True, result

@@ -118,9 +118,12 @@ def test_a_crash_gives_nothing_back():
         n.apply(permit("r", agents=["ann"], limits={"tokens_day": 600}))
         key = n.create("ann")
         running = stream(n, key, max_tokens=400).first_text()
+        worker = n.daemon.model()["pid"]
+        os.kill(worker, signal.SIGSTOP)  # it has not ended yet
         wait_until("the reservation is in the log", lambda: records(n, "reserve"))
         check(budget(n, "ann", "r") == (0, used, 600), budget(n, "ann", "r"))
         end_process(n.daemon.process, signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
         running.close()
         n.start()
         check(budget(n, "ann", "r") == (used, 0, 600), budget(n, "ann", "r"))
