@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import random
+import sys
 import threading
 import time
 
@@ -39,12 +40,19 @@ class Job:
         self.prompt = [rng.randrange(300, 8000) for _ in range(even(rng, PROMPT[0], 300 if quick else PROMPT[1]))]
         self.tokens = even(rng, *ANSWER)
         self.way = rng.choice(WAYS)
-        self.kind, self.errors, self.text = "", None, ""
+        self.kind, self.errors, self.text, self.planned = "", None, "", True
 
-    def run(self, port):
+    def run(self, port):  # in a thread
+        try:
+            self.ask(port)
+        except SystemExit as e:
+            self.text = str(e)
+
+    def ask(self, port):
         headers = dict(zip(("x-nebulus-prefill", "x-nebulus-decode"), self.way))
         sample = nodes.Sample(port, MODEL, self.prompt, self.tokens, headers)
         plan = sample.trace.get("plan")
+        self.planned = bool(plan)
         if not plan:
             raise SystemExit(f"nothing was predicted for {self.way or 'a job without a place'}: {json.dumps(sample.trace)}")
         said = [plan["predicted"][name] / 1000 for name in ("ttft_ms", "total_ms")]
@@ -56,7 +64,7 @@ class Job:
 
 def run_jobs(port, rng, count, o, counted):
     """Runs jobs, a quarter of them in company; returns them."""
-    done = []
+    done, misses = [], 0
     while len(done) < count:
         jobs = [Job(rng, o.quick)]
         threads = [threading.Thread(target=jobs[0].run, args=(port,))]
@@ -69,11 +77,18 @@ def run_jobs(port, rng, count, o, counted):
         for thread in threads:
             thread.join()
         for i, job in enumerate(jobs):
-            if job.errors is None:
-                raise SystemExit("a job has failed")
+            if job.errors is None and job.planned:
+                raise SystemExit(f"a job has failed: {job.text}")
+            misses += not job.planned  # a profile is not used while it is off by more than its own value
+            if misses > 4 * count:
+                print(f"predict: skipped: this machine is too busy to be measured: {job.text}")
+                sys.exit(0)
+            if not job.planned:
+                print(f"    {len(job.prompt):>5} + {job.tokens:<3} was not planned: too little is known yet", flush=True)
+                continue
             job.kind = "company" if len(jobs) > 1 else job.kind
             print(f"{'   ' if counted else '(l)'} {job.text}{' *' if i else ''}", flush=True)
-        done += jobs
+        done += [job for job in jobs if job.planned]
         time.sleep(0.2 if o.quick else BETWEEN)
     return done
 
