@@ -68,26 +68,39 @@ static bool *part_of(const struct exporter *r, const struct unit *u, int32_t lay
 }
 
 // ---------------------------------------------------------------- while a pass is computed
-static void on_rows(void *arg, const struct tap_rows *rows) {
-    struct exporter *r = arg;
+static bool is_known(const struct exporter *r, const struct tap_rows *rows) {
     const struct kv_shape *s = &r->kv->layout.shape;
-    int32_t layer = rows->layer < (int32_t)LIMIT_KV_LAYERS ? r->kv->layers[rows->layer] : -1;
-    if (layer < 0 || rows->n != r->n_tokens || rows->width != s->width[rows->kind]) return; // taken between steps
+    return rows->layer < (int32_t)LIMIT_KV_LAYERS && r->kv->layers[rows->layer] >= 0 && rows->n == r->n_tokens &&
+           rows->width == s->width[rows->kind];
+}
+
+// Rows of one layer and kind. False where no block is idle.
+static bool take_rows(struct exporter *r, const struct exporting *m, const struct tap_rows *rows,
+                      struct telling *told) {
+    int32_t layer = r->kv->layers[rows->layer];
+    for (int32_t k = 0; k < m->x->n_open; k++) {
+        struct unit *u = &m->x->open[k];
+        bool *gone = part_of(r, u, layer, rows->kind);
+        if (*gone || u->first < m->past || u->first + u->count > m->past + m->count) continue;
+        int32_t block = blocks_take(r->blocks);
+        if (block < 0) return false;
+        tap_copy(rows, m->at + u->first - m->past, u->count, blocks_at(r->blocks, block));
+        *gone = true;
+        u->left--;
+        note(r, m->id, told, &(struct kv_rows){layer, u->first, u->count, block, rows->kind});
+    }
+    return true;
+}
+
+// Those that are not taken here are taken between steps.
+static void on_rows(void *arg, const struct tap_rows *rows, int32_t n) {
+    struct exporter *r = arg;
     for (int32_t i = 0; i < r->n_members; i++) {
-        const struct exporting *m = &r->members[i];
         struct telling told = {.n = 0};
-        for (int32_t k = 0; k < m->x->n_open; k++) {
-            struct unit *u = &m->x->open[k];
-            bool *gone = part_of(r, u, layer, rows->kind);
-            if (*gone || u->first < m->past || u->first + u->count > m->past + m->count) continue;
-            int32_t block = blocks_take(r->blocks);
-            if (block < 0) break;
-            tap_copy(rows, m->at + u->first - m->past, u->count, blocks_at(r->blocks, block));
-            *gone = true;
-            u->left--;
-            note(r, m->id, &told, &(struct kv_rows){layer, u->first, u->count, block, rows->kind});
-        }
-        tell(r, m->id, &told);
+        bool room = true;
+        for (int32_t k = 0; k < n && room; k++)
+            if (is_known(r, &rows[k])) room = take_rows(r, &r->members[i], &rows[k], &told);
+        tell(r, r->members[i].id, &told);
     }
 }
 
@@ -106,7 +119,8 @@ void exporter_member(struct exporter *r, const struct exporting *m) {
     r->members[r->n_members++] = *m;
     r->tap->rows = on_rows;
     r->tap->arg = r;
-    r->tap->on = true;
+    r->tap->waiting = NULL;
+    r->tap->on = r->tap->paired = true;
 }
 
 void exporter_end(struct exporter *r) {

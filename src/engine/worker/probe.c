@@ -1,5 +1,6 @@
 #include "engine/worker/probe.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,8 +30,9 @@ static int dtype_of(enum ggml_type type, enum kv_dtype *out) {
     return type == GGML_TYPE_F16 || type == GGML_TYPE_Q8_0 ? 0 : -1;
 }
 
-static void capture(void *arg, const struct tap_rows *r) {
+static void capture(void *arg, const struct tap_rows *r, int32_t n) {
     struct probing *p = arg;
+    assert(n == 1); // not paired
     enum kv_dtype dtype;
     if (p->odd || r->layer >= (int32_t)LIMIT_KV_LAYERS || dtype_of(r->type, &dtype)) {
         p->odd = true;

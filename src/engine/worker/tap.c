@@ -6,7 +6,7 @@
 #include <string.h>
 
 int tap_init(struct tap *t, int32_t most, struct err *e) {
-    *t = (struct tap){.most = most, .cells = malloc((size_t)most * sizeof *t->cells)};
+    *t = (struct tap){.most = most, .cells = malloc((size_t)KV_KINDS * most * sizeof *t->cells)};
     return t->cells ? 0 : err_set(e, ERR_INTERNAL, "out of memory");
 }
 
@@ -39,22 +39,46 @@ static bool is_wanted(const struct tap *tap, const struct ggml_tensor *t, struct
     return index && index->type == GGML_TYPE_I64 && index->ne[0] <= tap->most && ggml_nelements(index) == index->ne[0];
 }
 
+// False where they are not in the form that is known.
+static bool look(const struct tap *tap, const struct ggml_tensor *t, struct tap_rows *r) {
+    r->type = t->type;
+    r->width = (int32_t)t->ne[0];
+    r->n = (int32_t)t->src[1]->ne[0];
+    r->cache = t;
+    int64_t *cells = tap->cells + (size_t)r->kind * tap->most;
+    r->cells = cells;
+    ggml_backend_tensor_get(t->src[1], cells, 0, (size_t)r->n * sizeof *cells);
+    for (int32_t i = 0; i < r->n; i++)
+        if (cells[i] < 0 || cells[i] >= t->ne[1]) return false;
+    return true;
+}
+
+// Whether libllama is to stop once these rows are written.
+static bool stops_at(struct tap *tap, const struct ggml_tensor *t, enum kv_kind kind) {
+    if (!tap->paired || kind == KV_V) return true;
+    tap->waiting = t;
+    return false;
+}
+
+static void show(struct tap *tap, const struct ggml_tensor *t, struct tap_rows r) {
+    struct tap_rows seen[KV_KINDS], k;
+    int32_t n = 0;
+    if (tap->waiting && is_wanted(tap, tap->waiting, &k) && k.layer == r.layer && look(tap, tap->waiting, &k))
+        seen[n++] = k;
+    tap->waiting = NULL;
+    if (look(tap, t, &r)) seen[n++] = r;
+    if (!n) return;
+    if (tap->written) tap->written(tap->written_arg, r.layer);
+    tap->rows(tap->arg, seen, n);
+}
+
 bool tap_see(struct ggml_tensor *t, bool ask, void *arg) {
     struct tap *tap = arg;
     struct tap_rows r;
     if (tap->activity) activity_step(tap->activity);
     if (!is_wanted(tap, t, &r)) return !ask; // "go on", when this is not a question
-    if (ask) return true;
-    r.type = t->type;
-    r.width = (int32_t)t->ne[0];
-    r.n = (int32_t)t->src[1]->ne[0];
-    r.cache = t;
-    r.cells = tap->cells;
-    ggml_backend_tensor_get(t->src[1], tap->cells, 0, (size_t)r.n * sizeof *tap->cells);
-    for (int32_t i = 0; i < r.n; i++)
-        if (tap->cells[i] < 0 || tap->cells[i] >= t->ne[1]) return true; // not the form that is known
-    if (tap->written) tap->written(tap->written_arg, r.layer);
-    tap->rows(tap->arg, &r);
+    if (ask) return stops_at(tap, t, r.kind);
+    show(tap, t, r);
     return true;
 }
 

@@ -19,12 +19,14 @@ struct tap_rows {
 };
 
 struct tap {
-    bool on; // rows are wanted; otherwise looking on costs next to nothing
-    void (*rows)(void *arg, const struct tap_rows *r);
+    bool on;     // rows are wanted; otherwise looking on costs next to nothing
+    bool paired; // K's rows are shown with V's of the same layer, which libllama writes next: half as many stops
+    void (*rows)(void *arg, const struct tap_rows *r, int32_t n); // n <= KV_KINDS, of one layer
     void *arg;
     void (*written)(void *arg, int32_t layer); // before each call of rows; may wait; NULL = nobody
     void *written_arg;
-    int64_t *cells; // owned; room for `most`
+    const struct ggml_tensor *waiting; // K's rows, until V's are written; of this pass, or NULL
+    int64_t *cells;                    // owned; room for `most` of each kind
     int32_t most;
     struct activity *activity; // is told that there was something to look at; NULL = nobody
 };

@@ -1,6 +1,7 @@
 #include "engine/worker/whole.h"
 #include "base/limits.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +17,9 @@ struct measuring {
 };
 
 // Layers whose cache is smaller than a sequence may become.
-static void look(void *arg, const struct tap_rows *r) {
+static void look(void *arg, const struct tap_rows *r, int32_t n) {
     struct measuring *m = arg;
+    assert(n == 1); // not paired
     if (r->layer >= (int32_t)LIMIT_KV_LAYERS || m->seen[r->kind][r->layer]) return;
     m->seen[r->kind][r->layer] = true;
     int64_t cells = r->cache->ne[1];
