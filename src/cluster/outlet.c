@@ -98,7 +98,8 @@ int outlet_write(struct wire *w, struct kvframe *f, const uint8_t *payload, stru
     f->checksum = kvframe_checksum(f, payload);
     kvframe_encode(f, head);
     tls_until(w->ssl, datalink_until(clock_mono_ns(), w->link->t->o.frame_ms, f->length));
-    if (tls_write(w->ssl, head, sizeof head, e) || tls_write(w->ssl, payload, f->length, e)) return -1;
+    struct tls_part parts[] = {{head, sizeof head}, {payload, f->length}};
+    if (tls_write_parts(w->ssl, parts, 2, e)) return -1;
     w->written += f->length;
     if (w->written < w->link->t->o.rekey_bytes) return 0;
     w->written = 0;

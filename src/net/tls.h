@@ -59,5 +59,11 @@ void tls_until(SSL *ssl, uint64_t until_ns);
 // All n bytes. 1 = the peer ended the connection properly before the first; anything else that stops it is a failure.
 int tls_read(SSL *ssl, void *data, size_t n, struct err *e) MUST_USE;
 int tls_write(SSL *ssl, const void *data, size_t n, struct err *e) MUST_USE; // all n bytes
+// Several things one after the other, in as few packets as may be. Nothing is left behind when it returns.
+struct tls_part {
+    const void *data;
+    size_t n;
+};
+int tls_write_parts(SSL *ssl, const struct tls_part *parts, int n, struct err *e) MUST_USE;
 int tls_rekey(SSL *ssl, struct err *e) MUST_USE; // new keys for what is written from now on (RFC 8446 4.6.3)
 void tls_close(SSL *ssl, int fd); // tells the peer where the session still works, then frees and closes both

@@ -26,7 +26,12 @@
 struct sock {
     int fd;
     uint64_t until_ns; // 0 = without end
+    // Records that wait for the next ones, to leave together: the kernel's work is by packet, and one holds four.
+    bool gathers;
+    size_t held;
+    unsigned char *room; // GATHER_BYTES; owned; NULL before it is used
 };
+enum { GATHER_BYTES = 1 << 16 };
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static BIO_METHOD *method;
 
@@ -60,13 +65,39 @@ static int sock_read(BIO *b, char *out, int n) {
     return retry(b, got, again_read);
 }
 
-static int sock_write(BIO *b, const char *in, int n) {
+static ssize_t send_some(BIO *b, const void *in, size_t n) {
     ssize_t put;
-    BIO_clear_retry_flags(b);
     if (is_late(b)) return fail_late();
-    do put = send(fd_of(b), in, (size_t)n, MSG_NOSIGNAL);
+    do put = send(fd_of(b), in, n, MSG_NOSIGNAL);
     while (put < 0 && errno == EINTR);
-    return retry(b, put, again_write);
+    return put;
+}
+
+// All that is held. Where that fails nothing of the session can be used.
+static int let_go(BIO *b) {
+    struct sock *s = BIO_get_data(b);
+    for (size_t sent = 0; sent < s->held;) {
+        ssize_t put = send_some(b, s->room + sent, s->held - sent);
+        if (put < 0) return -1;
+        sent += (size_t)put;
+    }
+    s->held = 0;
+    return 0;
+}
+
+static int hold(BIO *b, const char *in, size_t n) {
+    struct sock *s = BIO_get_data(b);
+    if (n > GATHER_BYTES - s->held && let_go(b)) return -1;
+    if (n > GATHER_BYTES) return (int)send_some(b, in, n);
+    memcpy(s->room + s->held, in, n);
+    s->held += n;
+    return (int)n;
+}
+
+static int sock_write(BIO *b, const char *in, int n) {
+    const struct sock *s = BIO_get_data(b);
+    BIO_clear_retry_flags(b);
+    return retry(b, s->gathers ? hold(b, in, (size_t)n) : send_some(b, in, (size_t)n), again_write);
 }
 
 static long sock_ctrl(BIO *b, int cmd, long num, void *ptr) {
@@ -84,7 +115,9 @@ static long sock_ctrl(BIO *b, int cmd, long num, void *ptr) {
 }
 
 static int sock_free(BIO *b) {
-    free(BIO_get_data(b));
+    struct sock *s = BIO_get_data(b);
+    if (s) free(s->room);
+    free(s);
     return 1;
 }
 
@@ -236,6 +269,19 @@ int tls_write(SSL *ssl, const void *data, size_t n, struct err *e) {
         done += put;
     }
     return 0;
+}
+
+int tls_write_parts(SSL *ssl, const struct tls_part *parts, int n, struct err *e) {
+    BIO *b = SSL_get_wbio(ssl);
+    struct sock *s = BIO_get_data(b);
+    int rc = 0;
+    if (!s->room && !(s->room = malloc(GATHER_BYTES))) return err_set(e, ERR_INTERNAL, "out of memory");
+    s->gathers = true;
+    for (int i = 0; i < n && !rc; i++) rc = tls_write(ssl, parts[i].data, parts[i].n, e);
+    s->gathers = false;
+    if (rc) return -1;
+    errno = 0;
+    return let_go(b) ? broken(ssl, -1, "writing failed", e) : 0;
 }
 
 int tls_rekey(SSL *ssl, struct err *e) {

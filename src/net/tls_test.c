@@ -284,9 +284,12 @@ static void *write_with_new_keys(void *arg) {
     struct end *end = arg;
     static uint8_t data[BYTES];
     for (size_t i = 0; i < BYTES; i++) data[i] = pattern(i);
-    for (size_t at = 0, step = 1; at < BYTES && !end->rc; at += step, step = step * 3 % 40009 + 1) {
-        size_t n = step < BYTES - at ? step : BYTES - at;
-        end->rc = tls_write(end->ssl, data + at, n, &end->e) || tls_rekey(end->ssl, &end->e) ? -1 : 0;
+    for (size_t at = 0, step = 1; at < BYTES && !end->rc; at += step, step = step * 3 % 200003 + 1) {
+        size_t n = step < BYTES - at ? step : BYTES - at, some = n / 7;
+        struct tls_part parts[] = {{data + at, some}, {data + at + some, n - some}};
+        bool whole = step % 2;
+        end->rc = whole ? tls_write(end->ssl, data + at, n, &end->e) : tls_write_parts(end->ssl, parts, 2, &end->e);
+        if (!end->rc) end->rc = tls_rekey(end->ssl, &end->e);
     }
     return NULL;
 }
@@ -332,6 +335,7 @@ static void ends_of_connections(void **arg) {
     assert_non_null(strstr(ends[1].e.msg, "cut"));
     int rc = 0;
     for (int i = 0; i < 1000 && !rc; i++) rc = tls_write(ends[1].ssl, data, 8, &ends[1].e); // no SIGPIPE
+    assert_int_equal(tls_write_parts(ends[1].ssl, &(struct tls_part){data, 8}, 1, &ends[1].e), -1);
     assert_int_equal(rc, -1);
     tls_close(ends[1].ssl, ends[1].fd);
 }
