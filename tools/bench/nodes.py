@@ -46,6 +46,11 @@ def run_main(main):
         sys.stdout.flush()
 
 
+def receive_on_core(space, link, core):
+    """What comes in over a link is processed by its node's own core (RPS): a veth pair would have the sender's do it."""
+    run("ip", "netns", "exec", space, "sh", "-c", f"echo {1 << core:x} > /sys/class/net/{link}/queues/rx-0/rps_cpus")
+
+
 def make_spaces(rate):
     """Two network namespaces with a link of `rate` Gbit/s between them; returns their addresses."""
     a, b = f"nbp{os.getpid()}", f"nbe{os.getpid()}"
@@ -53,12 +58,14 @@ def make_spaces(rate):
         run("ip", "netns", "add", space)
         spaces.append(space)
     run("ip", "link", "add", "nbp", "netns", a, "type", "veth", "peer", "name", "nbe", "netns", b)
-    for space, link, address in ((a, "nbp", "10.98.0.1"), (b, "nbe", "10.98.0.2")):
+    for i, (space, link, address) in enumerate(((a, "nbp", "10.98.0.1"), (b, "nbe", "10.98.0.2"))):
         run("ip", "-n", space, "addr", "add", f"{address}/24", "dev", link)
         run("ip", "-n", space, "link", "set", "lo", "up")
         run("ip", "-n", space, "link", "set", link, "up")
+        receive_on_core(space, link, i % os.cpu_count())
         if rate:
-            burst = max(64_000, int(rate * 1e9 / 8 / 500))
+            # 2 ms, but no less than two of the largest packets, so that they pass whole, as a network card takes them (TSO).
+            burst = max(160_000, int(rate * 1e9 / 8 / 500))
             run("tc", "-n", space, "qdisc", "add", "dev", link, "root", "tbf", "rate", f"{int(rate * 1e6)}kbit",
                 "burst", str(burst), "latency", "20ms")
     return "10.98.0.1", "10.98.0.2"
