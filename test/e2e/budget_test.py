@@ -11,7 +11,7 @@ import sys
 import threading
 
 from harness import Stream, check, end_process, in_parallel, run_tests, wait_until
-from lone import expect, node, permit
+from lone import PACED, expect, node, permit
 from pair import RECALL, passage, quotation, two_nodes
 
 PROMPT = "one two"
@@ -113,7 +113,7 @@ def test_a_hundred_at_once():
 
 
 def test_a_crash_gives_nothing_back():
-    with node() as n:
+    with node(emulate=PACED) as n:
         used = prompt_tokens(n) + 400
         n.apply(permit("r", agents=["ann"], limits={"tokens_day": 600}))
         key = n.create("ann")
@@ -156,7 +156,7 @@ def test_what_is_left():
 
 
 def test_rates_and_groups():
-    with node() as n:
+    with node(emulate=PACED) as n:
         n.apply(permit("many", agents=["ann"], limits={"rpm": 2}), permit("one", agents=["bob"], limits={"concurrent": 1}),
                 permit("group", agents=["@g"], limits={"tokens_day": 300}))
         ann, bob, cy = n.create("ann"), n.create("bob"), n.create("cy", "--group", "g")
