@@ -10,8 +10,8 @@ import signal
 import sys
 import threading
 
-from harness import Stream, check, end_process, in_parallel, run_tests, wait_until
-from lone import PACED, expect, node, permit
+from harness import PACED, Stream, check, end_process, in_parallel, run_tests, wait_until
+from lone import expect, node, permit
 from pair import RECALL, passage, quotation, two_nodes
 
 PROMPT = "one two"

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 
-from harness import check, end_process, run_tests, wait_until
+from harness import PACED, check, end_process, run_tests, wait_until
 from pair import LONG, RECALL, kill, passage, prompt_of, quotation, two_nodes
 
 
@@ -56,7 +56,7 @@ def test_drain_command():
 
 
 def test_drain_refusals():
-    with two_nodes() as (a, b):
+    with two_nodes(emulate=PACED) as (a, b):
         for body, status, word in (({"node": "prime", "to": "prime"}, 400, "another node"), ({"node": "nobody"}, 404, "nobody"),
                                    ({"to": 5}, 400, "to")):
             answer = a.request("POST", "/nebulus/v1/drain", body)

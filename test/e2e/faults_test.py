@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-from harness import check, daemon, end_process, free_port, in_parallel, run_tests, start_process, wait_until
+from harness import PACED, check, daemon, end_process, free_port, in_parallel, run_tests, start_process, wait_until
 
 NEBULUS, MODELS = sys.argv[1:3]
 RECALL, RANDOM, SLOW = (os.path.join(MODELS, name) for name in ("recall.gguf", "random_f32.gguf", "handoff.gguf"))
@@ -114,7 +114,7 @@ def test_worker_killed_again_and_again():
 
 def test_stopped_worker_does_not_stop_the_daemon():
     """SIGSTOP: the worker hangs. The daemon goes on answering, clients may leave, and shutting down works."""
-    with daemon(NEBULUS, RANDOM, ctx=1024, parallel=2, threads=1) as d:
+    with daemon(NEBULUS, RANDOM, ctx=1024, parallel=2, threads=1, emulate=PACED) as d:
         stream = d.stream(PROMPT, max_tokens=900, ignore_eos=True).first_text()
         os.kill(d.model()["pid"], signal.SIGSTOP)
         for _ in range(20):
@@ -365,7 +365,7 @@ def test_many_clients_some_leave():
 
 
 def test_full_queue():
-    with daemon(NEBULUS, RANDOM, ctx=2048, parallel=1, queue=2, threads=1) as d:
+    with daemon(NEBULUS, RANDOM, ctx=2048, parallel=1, queue=2, threads=1, emulate=PACED) as d:
         held = [d.stream(PROMPT, max_tokens=2000, ignore_eos=True).first_text()]
         waiting = []
         for n in (2, 3):

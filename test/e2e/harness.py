@@ -19,6 +19,9 @@ import traceback
 
 PATIENCE = 120.0  # seconds: how long a busy machine may take for anything; never a measure of quality
 
+# `serve --emulate`: 30 ms per token, so that an answer is still being written when the next thing is done.
+PACED = "m3-ultra@llama-3.1-8b"
+
 started = []
 held_ports = []
 

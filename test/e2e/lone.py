@@ -11,7 +11,6 @@ from harness import Daemon, check, end_process
 
 NEBULUS, MODELS = sys.argv[1:3]
 MODEL = os.path.join(MODELS, "random_f32.gguf")
-PACED = "m3-ultra@llama-3.1-8b"  # 30 ms per token: what is to be still running when the next thing is done
 
 
 class Node:
