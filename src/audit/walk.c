@@ -87,9 +87,11 @@ int walk_next(struct walk *w, struct err *e) {
     size_t used = 0;
     int whole;
     w->frame_at = w->at;
+    w->torn = false;
     if (w->at == w->size) return 0;
     while (!(whole = entry_read(w->room + w->first, w->have, &w->frame, &used))) {
-        if (w->at + w->have >= w->size) return damaged(w, e, "it ends within the record");
+        w->torn = w->at + w->have >= w->size;
+        if (w->torn) return damaged(w, e, "it ends within the record");
         if (fill(w, e)) return -1;
     }
     if (whole < 0) return damaged(w, e, "the frame is not what was written");
@@ -97,4 +99,30 @@ int walk_next(struct walk *w, struct err *e) {
     w->have -= used;
     w->at += used;
     return (walk_is_record(w) ? check_record(w, e) : check_checkpoint(w, e)) ? -1 : 1;
+}
+
+// ---------------------------------------------------------------- a file that grows
+struct walk_mark walk_mark(const struct walk *w) {
+    return (struct walk_mark){.at = w->signed_at, .tree = w->signed_tree};
+}
+
+void walk_return(struct walk *w, const struct walk_mark *to) {
+    EVP_MD_CTX *sha = w->tree.sha;
+    w->tree = w->signed_tree = to->tree;
+    w->tree.sha = sha;
+    w->at = w->signed_at = w->size = to->at;
+    w->first = w->have = 0;
+}
+
+int walk_grown(struct walk *w, uint64_t size, struct err *e) {
+    w->size = size;
+    w->first = w->have = 0;
+    if (!w->room) w->room = malloc(ROOM);
+    return w->room ? 0 : err_set(e, ERR_INTERNAL, "out of memory");
+}
+
+void walk_rest(struct walk *w) {
+    free(w->room);
+    w->room = NULL;
+    w->first = w->have = 0;
 }

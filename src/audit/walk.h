@@ -22,6 +22,7 @@ struct walk {
     uint64_t size, at; // bytes of the file; where the next frame begins
     uint8_t *room;     // owned
     size_t first, have;
+    bool torn;                  // the latest step failed because the file ends within a frame
     struct entry frame;         // the latest; its data is borrowed until the next step
     uint64_t frame_at;          // where it begins
     struct record_begin record; // of it, unless it is a checkpoint
@@ -42,3 +43,14 @@ void walk_close(struct walk *w); // fine for a zeroed one
 // 1: a frame; 0: the end; -1: damage, which *e names with file, record and byte.
 int walk_next(struct walk *w, struct err *e) MUST_USE;
 bool walk_is_record(const struct walk *w); // the latest frame is no checkpoint
+
+// ---- of a file that grows and is cut while it is walked, as a mirror's (audit/mirror.h) is
+struct walk_mark { // a checkpoint's end
+    uint64_t at;
+    struct merkle tree; // no sha
+};
+struct walk_mark walk_mark(const struct walk *w); // of the latest checkpoint; of the beginning where there is none
+void walk_return(struct walk *w, const struct walk_mark *to); // there, as if the file ended there
+// The file has `size` bytes now, and what stands behind w->at may be others than before. Fails when out of memory.
+int walk_grown(struct walk *w, uint64_t size, struct err *e) MUST_USE;
+void walk_rest(struct walk *w); // gives its memory back until the file has grown

@@ -1,6 +1,6 @@
 // The address it may serve at; and the whole daemon in a process of its own, without a model: how it ends.
+#include "base/folder_fixture.h"
 #include "serve/daemon.h"
-#include "serve/folder_fixture.h"
 
 #include <arpa/inet.h>
 #include <setjmp.h>

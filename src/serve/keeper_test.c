@@ -1,7 +1,7 @@
 // Files are replaced in the order in which they were given, in folders that are made for them; what fails is told; what
 // waits when the keeper ends is written.
+#include "base/folder_fixture.h"
 #include "base/paths.h"
-#include "serve/folder_fixture.h"
 #include "serve/keeper.h"
 
 #include <setjmp.h>

@@ -1,9 +1,9 @@
 // Routes, jobs and models together, over real HTTP, against a fake worker: this program, run with the argument
 // "worker". The name of the model's file tells it how to load, the prompt how to answer.
+#include "base/folder_fixture.h"
 #include "engine/protocol.h"
 #include "serve/authority.h"
 #include "serve/evidence.h"
-#include "serve/folder_fixture.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
 #include "trust/agents.h"

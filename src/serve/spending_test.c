@@ -3,7 +3,7 @@
 #include "audit/entry.h"
 #include "audit/walk.h"
 #include "base/clock.h"
-#include "serve/folder_fixture.h"
+#include "base/folder_fixture.h"
 #include "serve/serve.h"
 #include "serve/spending_internal.h"
 

@@ -1,9 +1,10 @@
 // audit: what is read from files and strangers - frames, records, notes, keys, checkpoints, receipts, growth, proofs of
-// forks. The first byte
-// says which; what is accepted is written again as it was.
-#include "audit/entry.h"
+// forks, pieces of logs. The first byte says which; what is accepted is written again as it was.
+#include "audit/disk_fixture.h"
 #include "audit/fork.h"
+#include "audit/mirror.h"
 #include "audit/note.h"
+#include "audit/piece.h"
 #include "audit/verify.h"
 #include "base/json.h"
 
@@ -66,8 +67,42 @@ static void receipt(const char *text, size_t n) {
         if (g.n && growth_judge(&held, &head, &g) == VERDICT_SHRUNK) abort();
         json_decref(written);
     }
+    struct piece_want want, want_again;
+    if (o && !piece_want_read(o, &want, &e)) {
+        json_t *written = piece_want_json(&want);
+        if (piece_want_read(written, &want_again, &e) || want_again.at != want.at || want_again.bytes > PIECE_MOST)
+            abort();
+        json_decref(written);
+    }
+    struct piece piece, piece_again;
+    if (o && !piece_read(o, &piece, &e)) {
+        json_t *written = piece_json(&piece);
+        if (piece_read(written, &piece_again, &e) || piece_again.at != piece.at || piece_again.n != piece.n) abort();
+        json_decref(written);
+    }
     json_decref(record);
     json_decref(o);
+}
+
+// Bytes that another node sends of its log: nothing counts, since no checkpoint is signed by this key. The fuzzer
+// cannot know the CRC: it is mended.
+static void mirror(uint8_t *p, size_t n) {
+    static const struct note_key key = {.name = "home/0/1", .public = {1}};
+    const struct checkpoint target = {.size = 3};
+    struct disk disk;
+    struct mirror m;
+    struct err e = {.code = ERR_NONE};
+    bool reached = false;
+    disk_init(&disk, n);
+    const struct audit_io io = disk_io(&disk);
+    if (n >= ENTRY_HEAD && n - ENTRY_HEAD <= ENTRY_MAX)
+        entry_head(p[ENTRY_HEAD - 1], p + ENTRY_HEAD, n - ENTRY_HEAD, p);
+    if (mirror_open(&m, &io, "/mirror", &key, &e)) abort();
+    for (size_t half = 0; half < 2 && n < DISK_MOST / 4; half++)
+        if (mirror_take(&m, &target, p, half ? n : n / 2, &reached, &e) && mirror_at(&m)) abort();
+    if (reached || mirror_at(&m) > 2 * n) abort();
+    mirror_close(&m);
+    disk_free(&disk);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -81,6 +116,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         frames(copy, size - 1, data[0] == 'f');
     else if (data[0] == 'N')
         note((const char *)copy, size - 1);
+    else if (data[0] == 'M')
+        mirror(copy, size - 1);
     else
         receipt((const char *)copy, size - 1);
     free(copy);
