@@ -111,7 +111,9 @@ static void publish(struct audit *a) {
         audit_file_failed(&why, a->checkpoint_path);
         fail(a, &why);
     }
+    pthread_mutex_lock(&a->lock);
     a->published = a->head;
+    pthread_mutex_unlock(&a->lock);
 }
 
 // Waits for records. With the lock; false: it was quiet for a while.
@@ -234,6 +236,13 @@ bool audit_failed(struct audit *a, struct err *e) {
     if (failed && e) *e = a->why;
     pthread_mutex_unlock(&a->lock);
     return failed;
+}
+
+bool audit_at_rest(struct audit *a) {
+    pthread_mutex_lock(&a->lock);
+    bool rest = a->failed || (a->next == a->head && a->published == a->head);
+    pthread_mutex_unlock(&a->lock);
+    return rest;
 }
 
 uint64_t audit_head(struct audit *a, char note[NOTE_BYTES], size_t *n) {

@@ -56,6 +56,7 @@ int audit_append(struct audit *a, enum entry_type type, uint64_t intent, const j
 int audit_fd(const struct audit *a);               // readable while callbacks are due
 void audit_dispatch(struct audit *a);              // makes them
 bool audit_failed(struct audit *a, struct err *e); // and why
+bool audit_at_rest(struct audit *a);               // nothing is written to its files until the next audit_append
 // The latest durable checkpoint: its size, and - where note is not NULL - its text of *n bytes. Any thread.
 uint64_t audit_head(struct audit *a, char note[NOTE_BYTES], size_t *n);
 const char *audit_dir(const struct audit *a);

@@ -37,7 +37,7 @@ struct audit {
     size_t batch_len;
     struct hash *nodes; // owned
     size_t n_nodes;
-    uint64_t published, published_ns; // the size that the file `checkpoint` tells of, and since when
+    uint64_t published, published_ns; // the size that the file `checkpoint` tells of (with the lock), and since when
     // shared
     pthread_t thread;
     bool running;

@@ -39,6 +39,8 @@ const struct setting settings_table[] = {
     LIST(peers, "peer", "HOST:PORT", "where another node of the cluster may be; may be repeated"),
     CHOICE(discovery, "on", "on|off", "find other nodes on the local network, and be found (multicast DNS)"),
     CHOICE(profile, "on", "on|off", "measure what models cost here, while nothing else is to do"),
+    NUMBER(audit_mirrors, "1024", 0, LIMIT_MIRRORS_MB,
+           "disk space for mirrors of other nodes' audit logs, in MB (0: none)"),
     CHOICE(plan, "on", "on|off", "choose the nodes of a request by prediction, where it names none"),
     NUMBER(ctx, "0", 0, 16777216, "tokens one sequence may hold (0: the model's own, as far as memory allows)"),
     NUMBER(kv_cells, "0", 0, 16777216, "tokens the KV cache holds for all sequences together (0: from memory)"),

@@ -24,7 +24,7 @@ struct setting {
     const char *help;        // one line
 };
 
-enum { SETTING_SIZE = 256, SETTING_COUNT = 25 };
+enum { SETTING_SIZE = 256, SETTING_COUNT = 26 };
 
 struct settings {
     // daemon
@@ -37,6 +37,7 @@ struct settings {
     char name[SETTING_SIZE];      // of this node; "" = the host's
     char peers[SETTING_SIZE];     // HOST:PORT, separated by commas: where members may be, beside the roster's word
     char discovery[SETTING_SIZE]; // on|off: multicast DNS
+    long audit_mirrors;           // MB of disk for other nodes' audit logs; 0 = none are mirrored
     char plan[SETTING_SIZE];      // on|off: the planner chooses the nodes of requests
     // worker; 0 or -1 = choose from the machine and the model
     long ctx;                                  // tokens one sequence may hold; 0 = the model's, as far as memory allows

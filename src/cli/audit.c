@@ -6,7 +6,6 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/json.h"
-#include "cli/api_client.h"
 #include "cli/audit_log.h"
 #include "cli/command.h"
 #include "cli/term.h"
@@ -35,6 +34,7 @@ static const struct option options[] = {
      .max = 1000,
      .placeholder = "N",
      .help = "tail: how many (20)"},
+    {.name = "from", .type = OPTION_TEXT, .placeholder = "NODE", .help = "recover: the node that has a mirror"},
     {.name = "format", .type = OPTION_TEXT, .placeholder = "F", .help = "report: text, json or csv"},
     OPTION_JSON,
 };
@@ -167,32 +167,12 @@ static int receipt(struct invocation *in) {
     return rc;
 }
 
-// ---------------------------------------------------------------- recover
-static int recover(struct invocation *in) {
-    struct err e = {.code = ERR_NONE};
-    struct api_client *api = api_open(in->settings.api, &e);
-    json_t *body = json_object(), *answer = NULL;
-    const char *log = "?";
-    int rc = api ? api_post(api, "/nebulus/v1/audit/recover", body, &answer, &e) : -1;
-    if (!rc) rc = json_get_string(answer, "log", &log, &e);
-    if (rc)
-        rc = cli_fail(&e);
-    else if (args_has(&in->args, "json"))
-        rc = audit_print_json(answer);
-    else
-        printf("recorded, and given up: what was missing. The audit log is %s now\n", log);
-    json_decref(body);
-    json_decref(answer);
-    api_close(api);
-    return rc;
-}
-
 static int run(struct invocation *in) {
     static const struct {
         const char *word;
         int (*run)(struct invocation *in);
-    } table[] = {{"show", audit_show}, {"tail", audit_tail},           {"report", audit_report}, {"verify", verify},
-                 {"receipt", receipt}, {"reconcile", audit_reconcile}, {"recover", recover}};
+    } table[] = {{"show", audit_show}, {"tail", audit_tail},           {"report", audit_report},  {"verify", verify},
+                 {"receipt", receipt}, {"reconcile", audit_reconcile}, {"recover", audit_recover}};
     const char *word = in->args.words[0];
     struct err e;
     for (size_t i = 0; i < COUNT_OF(table); i++) {
@@ -218,7 +198,9 @@ const struct command command_audit = {
         "verify          checks all logs of this home, a log's folder, a receipt, or the proof of a fork; offline\n"
         "receipt REQ_ID  the outcome of a request with the proof that it is in the log\n"
         "reconcile DIR.. whether what these logs (one: and this home's) say of each other's nodes stands there, too\n"
-        "recover         gives up records that are lost, on record, so that this node computes again\n",
+        "recover         gives up records that are lost, on record, so that this node computes again; with --from "
+        "NODE\n"
+        "                they come back from that node's mirror\n",
     .min_words = 1,
     .max_words = 16,
     .completes = COMPLETES_WORDS,

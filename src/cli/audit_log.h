@@ -35,3 +35,4 @@ int audit_show(struct invocation *in);
 int audit_tail(struct invocation *in);
 int audit_report(struct invocation *in);
 int audit_reconcile(struct invocation *in);
+int audit_recover(struct invocation *in);

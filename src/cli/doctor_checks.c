@@ -216,14 +216,18 @@ static void check_secrets(struct doctor_report *r, const struct paths *p) {
 static void check_audit(struct doctor_report *r, const json_t *audit) {
     struct err e;
     const char *trouble = NULL;
-    int64_t records = 0, tail = 0, witnesses = 0;
+    int64_t records = 0, tail = 0, witnesses = 0, mirrored = 0, mirrors = 0, bytes = 0;
     double age_s = 0;
+    bool full = false;
     char age[SIZE_TEXT];
     if (!json_is_object(audit) || json_get_string(audit, "trouble", &trouble, &e) ||
         json_get_int(audit, "records", 0, INT64_MAX, &records, &e) ||
         json_get_int(audit, "tail", 0, INT64_MAX, &tail, &e) ||
         json_get_int(audit, "witnesses", 0, INT64_MAX, &witnesses, &e) ||
-        json_get_real(audit, "tail_age_s", 0, 1e12, &age_s, &e))
+        json_get_int(audit, "mirrored", 0, INT64_MAX, &mirrored, &e) ||
+        json_get_int(audit, "mirrors", 0, INT64_MAX, &mirrors, &e) ||
+        json_get_int(audit, "mirror_bytes", 0, INT64_MAX, &bytes, &e) ||
+        json_get_bool(audit, "mirrors_full", &full, &e) || json_get_real(audit, "tail_age_s", 0, 1e12, &age_s, &e))
         return;
     if (trouble)
         add(r, "audit log", CHECK_FAIL, "%.300s", trouble);
@@ -233,6 +237,17 @@ static void check_audit(struct doctor_report *r, const json_t *audit) {
                "start another node of the cluster: until then nobody would notice if they were changed");
     else
         add(r, "audit log", CHECK_OK, "%lld records, %lld witnesses", (long long)records, (long long)witnesses);
+    if (witnesses && !mirrors)
+        advise(add(r, "mirrors", CHECK_WARN, "no other node has a mirror of this node's audit log"),
+               "without one, records that are damaged or lost cannot come back: see audit_mirrors there");
+    else if (mirrors)
+        add(r, "mirrors", CHECK_OK, "%lld nodes mirror the audit log, %lld of %lld records", (long long)mirrors,
+            (long long)mirrored, (long long)records);
+    if (full)
+        advise(add(r, "mirrors", CHECK_WARN,
+                   "other nodes' audit logs are mirrored no further, their heads alone are witnessed: %s are used",
+                   term_size(age, (uint64_t)bytes)),
+               "raise audit_mirrors, in MB");
 }
 
 // ---- the machine

@@ -155,8 +155,15 @@ static int write_table(const json_t *nodes, FILE *out, struct err *e) {
 }
 
 static int write_audit(const json_t *answer, FILE *out, struct err *e) {
+    const json_t *nodes = json_object_get(answer, "nodes");
     fprintf(out, "\n");
-    return audit_view_write(json_object_get(answer, "audit"), out, e);
+    if (audit_view_write(json_object_get(answer, "audit"), out, e)) return -1;
+    for (size_t i = 0; i < json_array_size(nodes); i++) {
+        const json_t *o = json_array_get(nodes, i);
+        struct node n;
+        if (read_node(o, &n, e) || audit_view_mirror(json_object_get(o, "audit"), n.name, out, e)) return -1;
+    }
+    return 0;
 }
 
 static int write_nodes(const json_t *answer, const struct sheet *to, struct err *e) {

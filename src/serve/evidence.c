@@ -10,6 +10,7 @@
 #include "serve/gate.h"
 #include "serve/ledger.h"
 #include "serve/loss.h"
+#include "serve/witness.h"
 
 #include <assert.h>
 #include <fcntl.h>
@@ -36,6 +37,7 @@ struct evidence {
     struct ledger *ledger; // NULL: it could not be opened, see trouble
     struct ledger *old;    // of before a change of cluster, closed once its intents are answered
     struct err trouble;
+    char damaged[NOTE_NAME]; // the log that trouble is about; "" = it is about no log
     struct loss loss;
     int salts; // descriptor; -1: none
     struct kept kept[EVIDENCE_RECEIPTS];
@@ -110,6 +112,11 @@ static void open_current(struct evidence *v, bool fresh) {
     struct audit_found found;
     v->ledger = ledger_open(v->s->base, v->dir, r ? r->cluster : "local", &v->identity, fresh, &found, &why);
     v->trouble = why;
+    v->damaged[0] = '\0';
+    if (!v->ledger && why.code == ERR_INVALID &&
+        ledger_latest(v->dir, r ? r->cluster : "local", v->identity.id, v->damaged) && r)
+        err_set(&v->trouble, ERR_INVALID,
+                "%.300s. Another node's mirror brings it back: `nebulus audit recover --from NODE`", why.msg);
     memset(v->roster, 0, sizeof v->roster);
     memset(v->policy, 0, sizeof v->policy);
     if (!v->ledger)
@@ -410,6 +417,19 @@ void evidence_of_peer(const struct serve *s, json_t *finding) {
         json_decref(finding);
 }
 
+// Another log goes on. The one so far, where there is one, gets no new requests; where it is given up, nothing at all.
+static void replace_ledger(struct evidence *v, bool fresh, bool given_up) {
+    if (v->old) close_ledger(v, v->old);
+    v->old = v->ledger;
+    if (v->old) v->old->given_up = given_up;
+    open_current(v, fresh);
+}
+
+// Whether that log's name is later than that of the current one, which would not be taken for the latest any more.
+static bool is_later(const struct evidence *v, const char *origin) {
+    return strcmp(strrchr(origin, '/'), strrchr(audit_origin(v->ledger->audit), '/')) > 0;
+}
+
 // What is lost, in the log that goes on.
 static json_t *give_up(struct evidence *v, struct err *e) {
     bool lost = v->loss.why.code != ERR_NONE;
@@ -422,16 +442,50 @@ static json_t *give_up(struct evidence *v, struct err *e) {
         json_decref(gap);
         return NULL;
     }
-    if (!v->ledger || current) {
-        if (v->old) close_ledger(v, v->old);
-        v->old = v->ledger;
-        if (v->old) v->old->given_up = true;
-        open_current(v, true);
-    }
+    if (!v->ledger || current) replace_ledger(v, true, true);
     return gap;
 }
 
-void evidence_recover(const struct call *c) {
+int evidence_lost(const struct serve *s, char origin[NOTE_NAME], struct err *e) {
+    const struct evidence *v = s->evidence;
+    const char *log = v->loss.why.code ? v->loss.head.origin : v->ledger ? "" : v->damaged;
+    snprintf(origin, NOTE_NAME, "%s", log);
+    return *log ? 0 : err_set(e, ERR_INVALID, "no records are lost, as far as is known: there is nothing to recover");
+}
+
+bool evidence_at_rest(const struct serve *s) {
+    const struct evidence *v = s->evidence;
+    return (!v->ledger || audit_at_rest(v->ledger->audit)) && (!v->old || audit_at_rest(v->old->audit));
+}
+
+int evidence_restored(const struct serve *s, const struct evidence_restored *r, struct err *e) {
+    struct evidence *v = s->evidence;
+    bool current = v->ledger && !strcmp(audit_origin(v->ledger->audit), r->origin);
+    if (loss_mend(&v->loss, r->origin, r->records, e)) return -1;
+    if (!v->ledger || current)
+        replace_ledger(v, current || !r->whole, true);
+    else if (is_later(v, r->origin))
+        replace_ledger(v, true, false);
+    if (!v->ledger) {
+        *e = v->trouble;
+        return -1;
+    }
+    say(v, ENTRY_RECOVER,
+        json_pack("{s:s,s:s,s:I,s:b}", "origin", r->origin, "from", r->from, "records", (json_int_t)r->records, "whole",
+                  r->whole));
+    evidence_changed(s);
+    return 0;
+}
+
+static void recover_from(const struct call *c, const char *node) {
+    struct err why;
+    if (witness_restore(c->s->witness, node, &why))
+        call_fail(c, &why);
+    else
+        call_answer(c, json_pack("{s:i,s:o}", "v", 1, "audit", witness_json(c->s->witness)));
+}
+
+static void recover_without(const struct call *c) {
     struct evidence *v = c->s->evidence;
     struct err why;
     json_t *gap = NULL;
@@ -449,6 +503,21 @@ void evidence_recover(const struct call *c) {
     say(v, ENTRY_GAP, gap);
     evidence_changed(c->s);
     call_answer(c, answer);
+}
+
+void evidence_recover(const struct call *c) {
+    struct err why = {.code = ERR_NONE};
+    const char *from = NULL;
+    size_t len;
+    http_body(c->x, &len);
+    json_t *body = len ? call_body(c, &why) : json_object();
+    if (!body || json_get_string(body, "from", &from, &why))
+        call_fail(c, &why);
+    else if (from)
+        recover_from(c, from);
+    else
+        recover_without(c);
+    json_decref(body);
 }
 
 // ---------------------------------------------------------------- the whole

@@ -34,7 +34,20 @@ const struct identity *evidence_identity(const struct serve *s);
 // nothing is recorded from now on (serve/loss.h).
 bool evidence_has(const struct serve *s, const char *note, size_t n, const struct checkpoint *c, const char *who);
 void evidence_of_peer(const struct serve *s, json_t *finding); // about another node's log; taken over
-void evidence_recover(const struct call *c); // POST /nebulus/v1/audit/recover: goes on, on record, without what is lost
+// POST /nebulus/v1/audit/recover: goes on, on record, without what is lost; with {"from":NODE} it is fetched from there
+// (serve/witness.h).
+void evidence_recover(const struct call *c);
+// The log that is damaged or has lost records. ERR_INVALID: none is known to.
+int evidence_lost(const struct serve *s, char origin[NOTE_NAME], struct err *e) MUST_USE;
+bool evidence_at_rest(const struct serve *s); // nothing of it is being written any more
+struct evidence_restored {
+    const char *origin, *from; // the log; the node whose mirror it comes from
+    uint64_t records;
+    bool whole; // it goes on where it ended: nothing is known to be missing
+};
+// Goes on, on record, with a log that was put back; in a new one where the last records of the old one may be missing,
+// so that it is not forked. Fails where it still lacks records that others have signed.
+int evidence_restored(const struct serve *s, const struct evidence_restored *r, struct err *e) MUST_USE;
 
 struct evidence_intent {
     const char *req_id, *agent; // agent: its name

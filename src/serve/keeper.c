@@ -15,6 +15,7 @@
 struct keeping {
     TAILQ_ENTRY(keeping) next;
     keeper_done *done;
+    keeper_work *work, *after; // of keeper_do: in place of path and data
     void *arg;
     struct err why;
     size_t n;
@@ -37,13 +38,17 @@ struct keeper {
 
 static void keep(struct keeping *g) {
     char dir[PATH_SIZE];
+    if (g->work) {
+        g->work(g->arg);
+        return;
+    }
     snprintf(dir, sizeof dir, "%s", g->path);
     *strrchr(dir, '/') = '\0';
     g->why.code = ERR_NONE;
     if (path_make_dir(dir, &g->why) || file_write(g->path, g->data, g->n, &g->why)) log_warn("%s", g->why.msg);
 }
 
-static void *work(void *arg) {
+static void *run(void *arg) {
     struct keeper *k = arg;
     const uint64_t one = 1;
     pthread_mutex_lock(&k->lock);
@@ -75,6 +80,7 @@ static void on_finished(evutil_socket_t fd, short what, void *arg) {
     pthread_mutex_unlock(&k->lock);
     while ((g = TAILQ_FIRST(&finished))) {
         TAILQ_REMOVE(&finished, g, next);
+        if (g->after) g->after(g->arg);
         if (g->done) g->done(g->arg, g->why.code ? &g->why : NULL);
         free(g);
     }
@@ -92,7 +98,7 @@ struct keeper *keeper_new(struct event_base *base, struct err *e) {
     pthread_cond_init(&k->wake, NULL);
     k->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     k->event = k->fd < 0 ? NULL : event_new(base, k->fd, EV_READ | EV_PERSIST, on_finished, k);
-    k->running = k->event && !event_add(k->event, NULL) && !pthread_create(&k->thread, NULL, work, k);
+    k->running = k->event && !event_add(k->event, NULL) && !pthread_create(&k->thread, NULL, run, k);
     if (k->running) return k;
     err_set(e, ERR_INTERNAL, "out of memory, or no thread can be started");
     keeper_free(k);
@@ -125,13 +131,8 @@ void keeper_free(struct keeper *k) {
     free(k);
 }
 
-int keeper_put(struct keeper *k, const char *path, const void *data, size_t n, keeper_done *done, void *arg,
-               struct err *e) {
-    struct keeping *g = malloc(sizeof *g + n);
-    if (!g) return err_set(e, ERR_INTERNAL, "out of memory");
-    *g = (struct keeping){.done = done, .arg = arg, .n = n};
-    snprintf(g->path, sizeof g->path, "%s", path);
-    memcpy(g->data, data, n);
+// Takes g over.
+static int queue_up(struct keeper *k, struct keeping *g, struct err *e) {
     pthread_mutex_lock(&k->lock);
     bool full = k->waiting == KEEPER_WAITING;
     if (!full) {
@@ -143,4 +144,21 @@ int keeper_put(struct keeper *k, const char *path, const void *data, size_t n, k
     if (!full) return 0;
     free(g);
     return err_set(e, ERR_BUSY, "too much waits to be written");
+}
+
+int keeper_put(struct keeper *k, const char *path, const void *data, size_t n, keeper_done *done, void *arg,
+               struct err *e) {
+    struct keeping *g = malloc(sizeof *g + n);
+    if (!g) return err_set(e, ERR_INTERNAL, "out of memory");
+    *g = (struct keeping){.done = done, .arg = arg, .n = n};
+    snprintf(g->path, sizeof g->path, "%s", path);
+    memcpy(g->data, data, n);
+    return queue_up(k, g, e);
+}
+
+int keeper_do(struct keeper *k, keeper_work *work, keeper_work *done, void *arg, struct err *e) {
+    struct keeping *g = malloc(sizeof *g);
+    if (!g) return err_set(e, ERR_INTERNAL, "out of memory");
+    *g = (struct keeping){.work = work, .after = done, .arg = arg};
+    return queue_up(k, g, e);
 }

@@ -1,5 +1,6 @@
-// Keeps small files durable off the event loop: a thread replaces one after the other, in the order in which they were
-// given. Threads: the event-loop thread; `done` is called there, never from inside keeper_put.
+// Keeps files durable off the event loop: a thread replaces small ones, or does what else waits for a disk, one after
+// the other, in the order in which they were given. Threads: the event-loop thread; `done` is called there, never from
+// inside a call.
 #pragma once
 
 #include "base/err.h"
@@ -17,3 +18,7 @@ void keeper_free(struct keeper *k); // writes what waits; calls nobody back. NUL
 typedef void keeper_done(void *arg, const struct err *why);
 int keeper_put(struct keeper *k, const char *path, const void *data, size_t n, keeper_done *done, void *arg,
                struct err *e) MUST_USE;
+
+// Has the thread do `work`, which blocks. arg is the caller's, and not touched by it until `done`, or keeper_free.
+typedef void keeper_work(void *arg);
+int keeper_do(struct keeper *k, keeper_work *work, keeper_work *done, void *arg, struct err *e) MUST_USE;

@@ -50,6 +50,14 @@ static int find_latest(const char *dir, const char *prefix, char latest[INCARNAT
     return 0;
 }
 
+bool ledger_latest(const char *dir, const char *cluster, const char *node, char origin[NOTE_NAME]) {
+    char prefix[NOTE_NAME], latest[INCARNATION + 1];
+    unsigned long highest;
+    snprintf(prefix, sizeof prefix, "%s/%s/", cluster, node);
+    if (find_latest(dir, prefix, latest, &highest, NULL) || !latest[0]) return false;
+    return snprintf(origin, NOTE_NAME, "%s%s", prefix, latest) < NOTE_NAME;
+}
+
 static int take_lock(const char *dir) {
     char path[PATH_SIZE];
     if (path_join(path, dir, "lock", NULL)) return -1;

@@ -21,6 +21,8 @@ struct ledger {
 // where `fresh`. Fails where the latest one is damaged.
 struct ledger *ledger_open(struct event_base *base, const char *dir, const char *cluster, const struct identity *i,
                            bool fresh, struct audit_found *found, struct err *e) MUST_USE;
+// The name, CLUSTER/NODE/INCARNATION, of the latest log below `dir`. false: there is none.
+bool ledger_latest(const char *dir, const char *cluster, const char *node, char origin[NOTE_NAME]);
 bool ledger_is_incarnation(const char *name); // whether a log's folder may be called so
 void ledger_close(struct ledger *l);          // makes durable what waits, and calls back; NULL is fine
 bool ledger_is_of(const struct ledger *l, const char *cluster, const char *node);

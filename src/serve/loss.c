@@ -43,8 +43,9 @@ static void say(struct loss *l, const struct checkpoint *c, const char *who) {
                        : l->has          ? "ends before"
                                          : "is gone, or ends before";
     err_set(&l->why, ERR_AUDIT,
-            "the audit log %.150s %s record %" PRIu64 ", which %.64s holds signed: it was restored from a backup, or "
-            "changed. Bring its files back, or give those records up with `nebulus audit recover`",
+            "the audit log %.150s %s record %" PRIu64
+            ", which %.64s holds signed. Bring its files back (`nebulus audit "
+            "recover --from NODE`: from a mirror), or give those records up with `nebulus audit recover`",
             c->origin, what, c->size, who);
     l->head = *c;
     log_error("nothing is computed: %s", l->why.msg);
@@ -63,18 +64,33 @@ bool loss_look(struct loss *l, struct audit *a, const char *note, size_t n, cons
     return false;
 }
 
+static int forget(struct loss *l, struct err *e) {
+    char lost[PATH_SIZE];
+    if (path_join(lost, l->dir, LOST, e)) return -1;
+    if (unlink(lost) && errno != ENOENT) return err_errno(e, "cannot remove %s", lost);
+    l->why.code = ERR_NONE;
+    return 0;
+}
+
+int loss_mend(struct loss *l, const char *origin, uint64_t records, struct err *e) {
+    if (!l->why.code || strcmp(l->head.origin, origin) != 0) return 0;
+    if (records >= l->head.size) return forget(l, e);
+    l->has = records;
+    return err_set(e, ERR_AUDIT,
+                   "the log has %" PRIu64 " records again, of %" PRIu64 " that other nodes have signed: another node's "
+                   "mirror may have more, or give them up with `nebulus audit recover`",
+                   records, l->head.size);
+}
+
 int loss_give_up(struct loss *l, struct err *e) {
-    char path[PATH_SIZE], lost[PATH_SIZE];
+    char path[PATH_SIZE];
     if (!l->why.code) return 0;
-    if (path_join(path, l->dir, PAST, e) || path_join(lost, l->dir, LOST, e)) return -1;
+    if (path_join(path, l->dir, PAST, e)) return -1;
     json_object_set_new(l->past, l->head.origin, json_integer((json_int_t)l->head.size));
     char *text = json_text(l->past);
     int rc = text ? file_write(path, text, strlen(text), e) : err_set(e, ERR_INTERNAL, "out of memory");
     free(text);
-    if (rc) return -1;
-    if (unlink(lost) && errno != ENOENT) return err_errno(e, "cannot remove %s", lost);
-    l->why.code = ERR_NONE;
-    return 0;
+    return rc ? -1 : forget(l, e);
 }
 
 // ---------------------------------------------------------------- the whole

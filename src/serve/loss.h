@@ -23,4 +23,6 @@ void loss_close(struct loss *l);
 // whether those records are there, or given up.
 bool loss_look(struct loss *l, struct audit *a, const char *note, size_t n, const struct checkpoint *c,
                const char *who);
+// That log was put back with so many records. Fails where they are not all that is missing of it.
+int loss_mend(struct loss *l, const char *origin, uint64_t records, struct err *e) MUST_USE;
 int loss_give_up(struct loss *l, struct err *e) MUST_USE;

@@ -15,19 +15,32 @@ const char *witness_cluster(const struct witness *w) {
 static void on_tick(evutil_socket_t fd, short what, void *arg) {
     (void)fd, (void)what;
     own_tick(arg);
+    mirrors_tick(arg);
+    restore_tick(arg);
 }
 
 void witness_up(struct witness *w, const struct peer *p) {
     if (!w) return;
     own_up(w, p);
     peers_tell(w, p);
+    mirrors_up(w, p);
+}
+
+static void on_piece(struct witness *w, const struct peer *p, const json_t *msg) {
+    struct piece piece;
+    struct err why;
+    if (piece_read(msg, &piece, &why))
+        log_warn("a piece of an audit log from node '%s' is refused: %s", p->name, why.msg);
+    else if (!restore_heard(w, p, &piece) && !mirrors_heard(w, p, &piece))
+        log_debug("node '%s' sent a piece of an audit log that nobody waits for", p->name);
 }
 
 bool witness_heard(struct witness *w, const struct peer *p, const char *type, const json_t *msg) {
     static const struct {
         const char *type;
         void (*take)(struct witness *w, const struct peer *p, const json_t *msg);
-    } table[] = {{"audit.held", own_held}, {"audit.head", peers_head}, {"audit.cosigned", own_cosigned}};
+    } table[] = {{"audit.held", own_held},     {"audit.head", peers_head},       {"audit.cosigned", own_cosigned},
+                 {"audit.want", readers_want}, {"audit.mirrored", own_mirrored}, {"audit.piece", on_piece}};
     for (size_t i = 0; w && i < sizeof table / sizeof *table; i++) {
         if (strcmp(type, table[i].type) != 0) continue;
         table[i].take(w, p, msg);
@@ -50,10 +63,14 @@ json_t *witness_json(const struct witness *w) {
     bool known = a && !strcmp(audit_dir(a), w->log);
     uint64_t records = a ? audit_head(a, NULL, NULL) : 0, witnessed = known ? own_witnessed(w) : 0;
     uint64_t tail = records > witnessed ? records - witnessed : 0;
-    return json_pack("{s:s?,s:I,s:I,s:I,s:f,s:I,s:s?}", "log", a ? audit_origin(a) : NULL, "records",
-                     (json_int_t)records, "witnessed", (json_int_t)witnessed, "tail", (json_int_t)tail, "tail_age_s",
-                     tail && known && w->tail_since_wall ? age_s(w->tail_since_wall) : 0.0, "witnesses",
-                     (json_int_t)(known ? w->n : 0), "trouble", trouble ? why.msg : NULL);
+    size_t mirrors = 0;
+    uint64_t mirrored = known ? own_reach(w, &mirrors) : 0;
+    return json_pack("{s:s?,s:I,s:I,s:I,s:f,s:I,s:I,s:I,s:I,s:b,s:o,s:s?}", "log", a ? audit_origin(a) : NULL,
+                     "records", (json_int_t)records, "witnessed", (json_int_t)witnessed, "tail", (json_int_t)tail,
+                     "tail_age_s", tail && known && w->tail_since_wall ? age_s(w->tail_since_wall) : 0.0, "witnesses",
+                     (json_int_t)(known ? w->n : 0), "mirrored", (json_int_t)mirrored, "mirrors", (json_int_t)mirrors,
+                     "mirror_bytes", (json_int_t)mirrors_bytes(w, NULL), "mirrors_full", mirrors_full(w), "restore",
+                     restore_json(w), "trouble", trouble ? why.msg : NULL);
 }
 
 json_t *witness_peer_json(const struct witness *w, const char *node) {
@@ -72,9 +89,11 @@ json_t *witness_peer_json(const struct witness *w, const char *node) {
         if (h->finding) finding = h->finding;
         if (!latest || strcmp(h->incarnation, latest->incarnation) > 0) latest = h;
     }
-    return json_pack("{s:I,s:f,s:I,s:s?}", "cosigned", (json_int_t)cosigned, "age_s",
+    return json_pack("{s:I,s:f,s:I,s:I,s:I,s:b,s:s?}", "cosigned", (json_int_t)cosigned, "age_s",
                      when ? age_s(when * NS_PER_S) : 0.0, "held", (json_int_t)(latest ? latest->head.size : 0),
-                     "finding", finding);
+                     "mirrored", (json_int_t)(latest ? latest->mirrored : 0), "mirror_bytes",
+                     (json_int_t)mirrors_bytes(w, node), "mirror_full", latest && latest->mirror_full, "finding",
+                     finding);
 }
 
 // ---------------------------------------------------------------- the whole
@@ -91,8 +110,9 @@ struct witness *witness_new(struct serve *s, const struct paths *p, struct err *
     w->tick = event_new(s->base, -1, EV_PERSIST, on_tick, w);
     if (!w->list || !w->tick || event_add(w->tick, &every))
         err_set(e, ERR_INTERNAL, "out of memory");
-    else if ((w->keeper = keeper_new(s->base, e)) && !path_join(w->dir, p->state, "audit/witnessed", e) &&
-             !peers_load(w, e))
+    else if ((w->keeper = keeper_new(s->base, e)) && (w->mirrorer = keeper_new(s->base, e)) &&
+             !path_join(w->audit, p->state, "audit", e) && !path_join(w->dir, w->audit, "witnessed", e) &&
+             !readers_new(w, e) && !peers_load(w, e))
         return w;
     witness_free(w);
     return NULL;
@@ -102,7 +122,10 @@ void witness_free(struct witness *w) {
     if (!w) return;
     if (w->keeper) own_keep(w);
     keeper_free(w->keeper); // no callback comes any more
+    keeper_free(w->mirrorer);
     if (w->tick) event_free(w->tick);
+    readers_free(w);
+    restore_close(w);
     peers_close(w);
     free(w->list);
     free(w);

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static void own_key(const struct witness *w, const char *origin, struct note_key *out) {
+void own_key_of(const struct witness *w, const char *origin, struct note_key *out) {
     *out = (struct note_key){.kind = NOTE_LOG};
     snprintf(out->name, sizeof out->name, "%s", origin);
     memcpy(out->public, evidence_identity(w->s)->audit, KEY_PUBLIC);
@@ -42,7 +42,7 @@ static void load(struct witness *w, struct audit *a) {
     struct err why;
     size_t n;
     snprintf(w->log, sizeof w->log, "%s", audit_dir(a));
-    own_key(w, audit_origin(a), &key);
+    own_key_of(w, audit_origin(a), &key);
     w->n = 0;
     w->dirty = false;
     memset(w->cosigners, 0, sizeof w->cosigners);
@@ -139,7 +139,7 @@ void own_up(struct witness *w, const struct peer *p) {
 }
 
 // ---------------------------------------------------------------- what the others say of it
-static bool is_own(const struct witness *w, const char *origin) {
+bool own_is(const struct witness *w, const char *origin) {
     char prefix[NOTE_NAME];
     int n = snprintf(prefix, sizeof prefix, "%s/%s/", witness_cluster(w), evidence_identity(w->s)->id);
     return !strncmp(origin, prefix, (size_t)n) && ledger_is_incarnation(origin + n);
@@ -150,8 +150,8 @@ static int read_own(const struct witness *w, const char *note, struct note_key *
                     struct err *e) {
     if (!note || strlen(note) > NOTE_BYTES) return err_set(e, ERR_INVALID, "there is no note");
     if (checkpoint_read(note, strlen(note), c, e)) return -1;
-    own_key(w, c->origin, key);
-    if (is_own(w, c->origin)) return checkpoint_verify(note, strlen(note), key, c, e);
+    own_key_of(w, c->origin, key);
+    if (own_is(w, c->origin)) return checkpoint_verify(note, strlen(note), key, c, e);
     return err_set(e, ERR_INVALID, "it is of another node's log");
 }
 
@@ -215,4 +215,29 @@ void own_cosigned(struct witness *w, const struct peer *p, const json_t *msg) {
     if (more) w->tail_since_wall = audit_head(a, NULL, NULL) > c.size ? k->asked_wall : 0;
     k->base = c.size;
     k->asked = 0;
+}
+
+// ---------------------------------------------------------------- how far the others' mirrors reach
+void own_mirrored(struct witness *w, const struct peer *p, const json_t *msg) {
+    const struct audit *a = current(w);
+    struct cosigner *k = cosigner_of(w, p->id);
+    const char *log = NULL;
+    int64_t size = 0;
+    struct err why;
+    if (json_get_string(msg, "log", &log, &why) || json_get_int(msg, "size", 0, INT64_MAX >> 1, &size, &why))
+        log_warn("what node '%s' says of its mirror is refused: %s", p->name, why.msg);
+    else if (a && k && log && !strcmp(log, audit_origin(a)))
+        k->mirrored = (uint64_t)size;
+}
+
+uint64_t own_reach(const struct witness *w, size_t *nodes) {
+    uint64_t most = 0;
+    *nodes = 0;
+    for (size_t i = 0; i < ROSTER_NODES; i++) {
+        const struct cosigner *k = &w->cosigners[i];
+        if (!k->mirrored || !cluster_find(w->s->cluster, k->node)) continue;
+        ++*nodes;
+        if (k->mirrored > most) most = k->mirrored;
+    }
+    return most;
 }

@@ -15,7 +15,7 @@
 #define FORK ".fork"
 
 // ---------------------------------------------------------------- what is held
-static struct held *find(const struct witness *w, const char *node, const char *incarnation) {
+struct held *peers_held(const struct witness *w, const char *node, const char *incarnation) {
     struct held *h;
     TAILQ_FOREACH(h, &w->held, next)
     if (!strcmp(h->node, node) && !strcmp(h->incarnation, incarnation)) return h;
@@ -27,6 +27,12 @@ static size_t count_of(const struct witness *w, const char *node) {
     size_t n = 0;
     TAILQ_FOREACH(h, &w->held, next) n += !strcmp(h->node, node);
     return n;
+}
+
+bool peers_is_ours(const struct witness *w, const struct held *h) {
+    const char *cluster = witness_cluster(w);
+    size_t n = strlen(cluster);
+    return n && h->n && !strncmp(h->head.origin, cluster, n) && h->head.origin[n] == '/';
 }
 
 static struct held *make(struct witness *w, const char *node, const char *incarnation) {
@@ -70,13 +76,14 @@ static void load_one(struct witness *w, const char *node, const char *name) {
             (int)sizeof incarnation ||
         !ledger_is_incarnation(incarnation))
         return;
-    struct held *h = find(w, node, incarnation);
+    struct held *h = peers_held(w, node, incarnation);
     bool made = !h;
     if (made && !(h = make(w, node, incarnation))) return;
     if (made && read_held(w, h, &why)) {
         h->finding = "damaged";
         log_error("what is held of node %.8s's audit log is damaged, and none of it is cosigned: %s", node, why.msg);
     }
+    if (made) mirror_load(h);
     if (fork) h->finding = "forked";
 }
 
@@ -105,6 +112,7 @@ void peers_close(struct witness *w) {
     struct held *h;
     while ((h = TAILQ_FIRST(&w->held))) {
         TAILQ_REMOVE(&w->held, h, next);
+        mirror_free(h);
         free(h);
     }
 }
@@ -113,13 +121,10 @@ void peers_close(struct witness *w) {
 static void send_held(struct witness *w, const char *node, const struct held *only) {
     struct err why;
     const struct held *h;
-    const char *cluster = witness_cluster(w);
     json_t *list = json_array();
-    TAILQ_FOREACH(h, &w->held, next) {
-        bool ours = !strncmp(h->head.origin, cluster, strlen(cluster)) && h->head.origin[strlen(cluster)] == '/';
-        if (h->n && ours && !strcmp(h->node, node) && (!only || only == h))
-            json_array_append_new(list, json_stringn(h->note, h->n));
-    }
+    TAILQ_FOREACH(h, &w->held, next)
+    if (peers_is_ours(w, h) && !strcmp(h->node, node) && (!only || only == h))
+        json_array_append_new(list, json_stringn(h->note, h->n));
     json_t *msg = json_pack("{s:s,s:o}", "t", "audit.held", "logs", list);
     if (msg && node_send(w->s, node, msg, &why)) log_debug("node %.8s was not told: %s", node, why.msg);
     json_decref(msg);
@@ -235,7 +240,7 @@ void peers_head(struct witness *w, const struct peer *p, const json_t *msg) {
         log_warn("a head of node '%s''s audit log is refused: %s", p->name, why.msg);
         return;
     }
-    struct held *h = find(w, p->id, c.incarnation);
+    struct held *h = peers_held(w, p->id, c.incarnation);
     if (!h && count_of(w, p->id) >= LIMIT_WITNESS_LOGS) {
         log_warn("node '%s' has more than %u audit logs: this one is not cosigned", p->name, LIMIT_WITNESS_LOGS);
         return;

@@ -1,4 +1,5 @@
-"""Nodes witness each other's audit logs: what one has signed cannot be taken back by it, whatever happens to its files (G8)."""
+"""Nodes witness each other's audit logs: what one has signed cannot be taken back by it, whatever happens to its files (G8). They
+mirror each other's records, too, from which a log that is damaged or gone comes back."""
 import glob
 import json
 import os
@@ -28,9 +29,9 @@ def cosigned(*nodes):
     wait_until("all is cosigned", lambda: all(audit_of(n)["records"] and not audit_of(n)["tail"] for n in nodes))
 
 
-def again(node):
+def again(node, **settings):
     """The same node, started anew."""
-    node.__init__(node.home, node.name, RECALL, plan="off")
+    node.__init__(node.home, node.name, RECALL, plan="off", **settings)
 
 
 def verify(path, *root):
@@ -51,6 +52,52 @@ def id_of(node):
 
 def finding(node, about):
     return next(n["audit"]["finding"] for n in node.get("/nebulus/v1/nodes").json["nodes"] if n["name"] == about)
+
+
+def mirrored(*nodes):
+    """Another node has all records of each."""
+    wait_until("all is mirrored", lambda: all(a["records"] and a["mirrored"] == a["records"] for a in map(audit_of, nodes)))
+
+
+def mirror_of(node, log, at):
+    """Where `at` keeps its mirror of that log."""
+    return os.path.join(at.home, "state", "audit", "mirrors", id_of(node), os.path.basename(log))
+
+
+def bytes_of(log):
+    with open(os.path.join(log, "log"), "rb") as f:
+        return f.read()
+
+
+def damage(log, at):
+    with open(os.path.join(log, "log"), "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)
+        f.seek(at)
+        f.write(bytes([byte[0] ^ 1]))
+
+
+def record_at(log, at):
+    """The number of the record that has that byte of the log."""
+    data, end, records = bytes_of(log), 0, 0
+    while True:
+        kind, end = data[end + 8], end + 9 + int.from_bytes(data[end:end + 4], "little")
+        if end > at:
+            return records
+        records += kind != 64
+
+
+def receipt_of(node, answer):
+    path = os.path.join(node.home, "receipt.json")
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(node.get(answer.headers["x-nebulus-receipt"]).json, f)
+    return path
+
+
+def refused(node, **members):
+    answer = node.post("/nebulus/v1/audit/recover", members)
+    check(answer.status >= 400, answer.json)
+    return answer.error["message"]
 
 
 def check_refuses(node, *words):
@@ -208,5 +255,89 @@ def test_fork():
         check(node not in verify(proof)[1], "the wrong node is named")
 
 
+def test_mirror():
+    """A node that was away catches up with the records, too: its mirror is a log that anybody can verify. Where there is no room
+    for more, heads alone are witnessed, and that is shown."""
+    with two_nodes(RECALL) as (prime, edge):
+        check(ask(edge).status == 200, "no answer")
+        mirrored(prime, edge)
+        check("mirrored by 1 other node" in edge.cli("status") and "mirror of edge here" in prime.cli("nodes"), "it is not shown")
+        log, mirror, root = log_of(edge), mirror_of(edge, log_of(edge), prime), root_of(prime)
+        prime.stop()
+        for _ in range(3):
+            check(ask(edge).status == 200, "serving depends on the other node")
+        again(prime, peers=edge.at)
+        cosigned(prime, edge)
+        mirrored(prime, edge)
+        check("1 nodes mirror the audit log" in edge.cli("doctor"), edge.cli("doctor"))
+        prime.stop()
+        good, said = verify(mirror, "--root", root)
+        check(good and id_of(edge) in said and "counter-signed by 1 other node\n" in said, said)
+        check(bytes_of(log).startswith(bytes_of(mirror)), "the mirror has other bytes")
+        check(all(not os.stat(path).st_mode & 0o077 for path in glob.glob(mirror + "/*")), "others can read the mirror")
+        folder = os.path.dirname(mirror)
+        os.mkdir(os.path.join(folder, "000000-00000000"))  # what is there from before takes all the room
+        with open(os.path.join(folder, "000000-00000000", "log"), "wb") as f:
+            f.truncate(1 << 20)
+        before = os.path.join(prime.home, "state", "audit", "witnessed", os.path.basename(folder), "000000-00000000")
+        with open(before, "w", encoding="utf-8") as f:
+            f.write("a note that is none\n")
+        again(prime, peers=edge.at, audit_mirrors=1)
+        check(ask(edge).status == 200, "no answer")
+        wait_until("it is full", lambda: audit_of(prime)["mirrors_full"])
+        cosigned(prime, edge)
+        check(audit_of(edge)["mirrored"] < audit_of(edge)["records"], "it was mirrored all the same")
+        check("mirrored no further" in prime.cli("doctor") and "audit_mirrors" in prime.cli("nodes"), "it is not shown")
+        prime.stop()
+        os.remove(before)
+        again(prime, peers=edge.at)
+        mirrored(edge)
+
+
+def test_restore():
+    """A log with a wrong byte, and one that is gone, stop their node; another node's mirror brings them back."""
+    with two_nodes(RECALL) as (prime, edge):
+        answer = ask(edge)
+        mirrored(edge)
+        receipt, root = receipt_of(edge, answer), root_of(prime)
+        check("nothing to recover" in refused(edge, **{"from": "prime"}), "a log in order is restored")
+        prime.stop()
+        check(ask(edge).status == 200, "no answer")  # records that no mirror has
+        edge.stop()
+        log, at = log_of(edge), 1000
+        whole = bytes_of(log)
+        damage(log, at)
+        again(edge)
+        check_refuses(edge, log, f"record {record_at(log, at)} ", "recover --from")
+        check("down" in refused(edge, **{"from": "prime"}), "a node that is down gives its mirror")
+        check("no other node" in refused(edge, **{"from": "nobody"}), "a node that is none gives its mirror")
+        again(prime, peers=edge.at)
+        wait_until("the nodes see each other", lambda: edge.sees("prime"))
+        said = edge.cli("audit", "recover", "--from", "prime")
+        check("records again" in said and "damaged-" in said, said)
+        check(log_of(edge) == log and bytes_of(log).startswith(whole), "it does not go on with the log that was whole")
+        check(ask(edge).status == 200 and not audit_of(edge)["trouble"], "it does not compute")
+        check('"type":"recover"' in edge.cli("audit", "tail", "--json"), "it is not on record")
+        mirrored(edge)
+        edge.stop()
+        check(verify(log, "--root", root)[0] and verify(receipt, "--root", root)[0], "the log or a receipt does not hold")
+        whole = bytes_of(log)
+        shutil.rmtree(log)
+        again(edge, peers=prime.at)
+        check_refuses(edge, os.path.basename(log), "record ", "prime", "recover --from")
+        edge.cli("audit", "recover", "--from", "prime")
+        check(whole.startswith(bytes_of(log)) and bytes_of(log) == bytes_of(mirror_of(edge, log, prime)), "it has other bytes")
+        check(ask(edge).status == 200 and log_of(edge) != log, "a log whose end nobody knows goes on")
+        cosigned(edge)
+        mirrored(edge)
+        edge.cli("audit", "verify")
+        check(verify(log, "--root", root)[0], verify(log, "--root", root)[1])
+        edge.cli("audit", "receipt", answer.json["id"])
+        edge.stop()
+        again(edge, peers=prime.at)
+        check(ask(edge).status == 200, "what came back is missed again")
+        check(bytes_of(log) == bytes_of(mirror_of(edge, log, prime)), "a log whose end nobody knows goes on")
+
+
 if __name__ == "__main__":
-    run_tests([test_one_sleeps, test_lost_records, test_fork], sys.argv[3:])
+    run_tests([test_one_sleeps, test_lost_records, test_fork, test_mirror, test_restore], sys.argv[3:])
