@@ -66,15 +66,26 @@ def rows(trace):
     return ([0] + [one["value"] for one in events(trace, "installed", 1)])[-1]
 
 
+def disturb_in_time(gateway, a, b, cut, moment, meanwhile=lambda: None):
+    """The trace of a job that was cut off before all rows were there; on a busy machine the first few may not be. The link is
+    mended after each."""
+    for _ in range(5):
+        trace = disturb(gateway, a, b, cut, moment)
+        meanwhile()
+        mend(a, b, lambda: cut(off=False))
+        if rows(trace) < len(PROMPT):
+            return trace
+    raise AssertionError(f"{moment}: all rows were there: {json.dumps(trace)}")
+
+
 def test_two_nodes():
     with network(RECALL, RECALL) as (net, a, b):
-        for moment in ("prefill", "hand-over", "decode"):
-            trace = disturb(a, a, b, lambda: net.cut("edge"), moment)
-            if moment == "decode":
-                check(events(trace, "token", 1), f"edge did not speak: {json.dumps(trace)}")
-            else:
-                check(rows(trace) < len(PROMPT), f"{moment}: all rows were there: {json.dumps(trace)}")
-            mend(a, b, lambda: net.cut("edge", off=False))
+        cut = lambda off=True: net.cut("edge", off=off)
+        for moment in ("prefill", "hand-over"):
+            disturb_in_time(a, a, b, cut, moment)
+        trace = disturb(a, a, b, cut, "decode")
+        check(events(trace, "token", 1), f"edge did not speak: {json.dumps(trace)}")
+        mend(a, b, lambda: cut(off=False))
         wait_until("nothing is left open", lambda: all(node.stat("cells_used") == 0 for node in (a, b)))
 
 
@@ -82,13 +93,11 @@ def test_a_third_node_is_the_gateway():
     """It reaches both, and they do not reach each other."""
     with network(RECALL, RECALL, None) as (net, a, b, c):
         for moment in ("prefill", "hand-over"):
-            trace = disturb(c, a, b, lambda: net.part("prime", "edge"), moment)
-            check(rows(trace) < len(PROMPT), f"{moment}: all rows were there: {json.dumps(trace)}")
+            trace = disturb_in_time(c, a, b, lambda off=True: net.part("prime", "edge", off=off), moment,
+                                    lambda: check(c.sees("prime") and c.sees("edge"), "the gateway lost one, too"))
             if moment == "hand-over":
                 heard = events(trace, "cut", 0) or events(trace, "cut", 1)  # whoever notices first
                 check(heard, f"it did not hear that rows are missing: {json.dumps(trace)}")
-            check(c.sees("prime") and c.sees("edge"), f"{moment}: the gateway lost one, too")
-            mend(a, b, lambda: net.part("prime", "edge", off=False))
         wait_until("nothing is left open", lambda: all(node.stat("cells_used") == 0 for node in (a, b)))
 
 
