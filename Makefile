@@ -27,7 +27,7 @@ check: ## set up, build with -Werror, run every test
 	@scripts/bootstrap check
 	@$(MAKE) --no-print-directory configure
 	@cmake --build $(BUILD)
-	@ctest --test-dir $(BUILD) --output-on-failure --schedule-random --no-tests=error --parallel $$(($(JOBS) * 2))
+	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error --parallel $$(($(JOBS) * 2))
 
 check-asan: ## the same under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory check PRESET=asan
