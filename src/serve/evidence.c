@@ -461,11 +461,9 @@ bool evidence_at_rest(const struct serve *s) {
 int evidence_restored(const struct serve *s, const struct evidence_restored *r, struct err *e) {
     struct evidence *v = s->evidence;
     bool current = v->ledger && !strcmp(audit_origin(v->ledger->audit), r->origin);
+    if (v->ledger && !current && is_later(v, r->origin)) replace_ledger(v, true, false);
     if (loss_mend(&v->loss, r->origin, r->records, e)) return -1;
-    if (!v->ledger || current)
-        replace_ledger(v, current || !r->whole, true);
-    else if (is_later(v, r->origin))
-        replace_ledger(v, true, false);
+    if (!v->ledger || current) replace_ledger(v, current || !r->whole, true);
     if (!v->ledger) {
         *e = v->trouble;
         return -1;

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LOST "lost"     // the checkpoint that is missing
@@ -21,6 +22,16 @@ static bool is_there(const struct loss *l, const char *origin) {
     char dir[PATH_SIZE], path[PATH_SIZE];
     return slash && !path_join(dir, l->dir, slash + 1, NULL) && !path_join(path, dir, AUDIT_LOG, NULL) &&
            !access(path, R_OK);
+}
+
+// An earlier log that was put back in part: its tree has fewer records. One without a tree was put back by hand.
+static bool is_short(const struct loss *l, const struct audit *a, const struct checkpoint *c) {
+    const char *slash = strrchr(c->origin, '/');
+    char dir[PATH_SIZE], path[PATH_SIZE];
+    struct stat st;
+    return slash && !(a && !strcmp(audit_origin(a), c->origin)) && !path_join(dir, l->dir, slash + 1, NULL) &&
+           !path_join(path, dir, AUDIT_TREE, NULL) && !stat(path, &st) &&
+           (uint64_t)st.st_size < merkle_kept(c->size) * sizeof(struct hash);
 }
 
 // Sets *has, and returns whether the log begins with these records.
@@ -110,7 +121,10 @@ void loss_open(struct loss *l, const char *dir, struct audit *a) {
         l->past = json_object();
     }
     if (path_join(path, dir, LOST, &e) || file_read(path, NOTE_BYTES, &text, &n, &e)) return;
-    if (!checkpoint_read(text, n, &c, &e) && loss_look(l, a, text, n, &c, "another node") && !unlink(path))
+    bool known = !checkpoint_read(text, n, &c, &e);
+    if (known && is_short(l, a, &c) && !is_past(l, &c))
+        say(l, &c, "another node");
+    else if (known && loss_look(l, a, text, n, &c, "another node") && !unlink(path))
         log_info("the audit log %s has its records again", c.origin);
     free(text);
 }
