@@ -141,7 +141,7 @@ static void adapt(struct fetch *f) {
 
 void fetch_heard(struct fetch *f, const struct piece *p) {
     struct err why;
-    if (!f->running || f->busy || !f->asked || p->at != f->at) return; // of an earlier question
+    if (!f->running || !f->asked || p->at != f->at) return; // of an earlier question
     f->asked = false;
     if (p->error) {
         err_set(&why, ERR_NOT_FOUND, "%.200s", p->error);
