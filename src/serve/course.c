@@ -229,7 +229,7 @@ static int io_open(void *io, int place, const int32_t *prompt, int32_t n, int so
         gen.echo_prompt = false;
     }
     gen.show_tokens = true;
-    gen.exact = !strcmp(c->wire[0] ? c->wire : c->s->settings.kv_wire, "f16");
+    gen.exact = !strcmp(c->wire, "f16");
     gen.hold = seat->held = !c->single || n;
     seat->stream = source >= 0 ? id_seed() >> 1 : 0;
     seat->spoken = seat->opened = seat->refused = false;
@@ -263,11 +263,20 @@ static int io_another(void *io, int place) {
     return place;
 }
 
+// Where nobody has said what rows travel as, those of the planned transfer do as it was planned.
+static const char *wire_between(const struct course *c, const struct seat *from, const struct seat *to) {
+    bool planned = c->trace.plan.made && !from->shown_as && to->shown_as == 1;
+    return c->wire[0] || !planned ? c->wire : c->trace.plan.wire;
+}
+
 static int io_stream(void *io, int from, int to, int32_t first, struct err *e) {
     struct course *c = io;
     struct seat *seat = &c->seats[to];
-    struct place_target target = {
-        .node = seat->node, .stream = seat->stream, .first = first, .credits = seat->credits, .wire = c->wire};
+    struct place_target target = {.node = seat->node,
+                                  .stream = seat->stream,
+                                  .first = first,
+                                  .credits = seat->credits,
+                                  .wire = wire_between(c, &c->seats[from], seat)};
     note(seat, TRACE_STREAM, first);
     if (!target.credits) err_set(e, ERR_INVALID, "that node cannot take rows");
     if (target.credits && !permits_stream(&c->seats[from], seat, e) && !place_stream(c->seats[from].place, &target, e))

@@ -15,7 +15,7 @@ struct course_spec {
     const struct policy_subject *who;       // asks, without the model; copied; NULL: nobody
     bool named;                             // the client chose: no other node is asked before it has begun
     bool zero_stall, late, reads_only;      // see struct flow_plan
-    char wire[8];                           // "f16", "q8_0"; "" = as the sender's settings say
+    char wire[8];                           // "f16", "q8_0"; "" = as planned, else as the sender says: serve/wire.h
     struct trace_plan plan;                 // why these nodes; made = false: nothing was planned
 };
 

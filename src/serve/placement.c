@@ -4,6 +4,7 @@
 #include "serve/node.h"
 #include "serve/planning.h"
 #include "serve/told.h"
+#include "serve/wire.h"
 
 #include <string.h>
 
@@ -104,7 +105,8 @@ int placement_choose(struct serve *s, const char *model, const struct placement_
     if (read_handover(wish->handover ? wish->handover : "zero-stall", out, e)) return -1;
     if (wish->wire && strcmp(wish->wire, "f16") != 0 && strcmp(wish->wire, "q8_0") != 0)
         return err_param(e, "x-nebulus-wire", "x-nebulus-wire must be f16 or q8_0");
-    snprintf(out->wire, sizeof out->wire, "%s", wish->wire ? wish->wire : "");
+    const char *const words[] = {wish->wire ? wish->wire : "", s->settings.kv_wire};
+    snprintf(out->wire, sizeof out->wire, "%s", wire_wish(words, 2));
     if (wish->prefill && node_find(s, "x-nebulus-prefill", wish->prefill, out->prefill, e)) return -1;
     if (wish->decode && node_find(s, "x-nebulus-decode", wish->decode, out->decode, e)) return -1;
     bool placed = wish->prefill && wish->decode && model[0];

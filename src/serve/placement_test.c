@@ -291,6 +291,14 @@ static void test_how(void **state) {
         assert_true(spec.zero_stall == ways[i].zero_stall && spec.late == ways[i].late);
         assert_string_equal(spec.wire, "q8_0");
     }
+    wish.wire = NULL; // where the client says nothing, the settings here count, at both nodes
+    snprintf(s.settings.kv_wire, sizeof s.settings.kv_wire, "q8_0");
+    assert_int_equal(placement_choose(&s, "m", &wish, name, &spec, &why), 0);
+    assert_string_equal(spec.wire, "q8_0");
+    wish.wire = "f16";
+    assert_int_equal(placement_choose(&s, "m", &wish, name, &spec, &why), 0);
+    assert_string_equal(spec.wire, "f16");
+    s.settings.kv_wire[0] = '\0';
     wish.handover = "later";
     assert_int_equal(placement_choose(&s, "m", &wish, name, &spec, &why), -1);
     assert_string_equal(why.param, "x-nebulus-handover");

@@ -138,6 +138,7 @@ static void add_node(struct serve *s, struct planning *p, const struct planning_
     p->import_s[at] = known.import_bytes_s;
     p->rows_s[at] = profiles_rows_s(s, id, q->model);
     p->rows[at] = known.rows;
+    memcpy(p->wishes[at], known.wire, sizeof known.wire);
     if (!at) p->input.chunk = known.chunk > 0 ? known.chunk : CHUNK;
     *n = (struct plan_node){.name = p->names[at],
                             .profile = known.profile,
@@ -170,14 +171,15 @@ static void add_nodes(struct serve *s, struct planning *p, const struct planning
 }
 
 // ---------------------------------------------------------------- the links
-// How many times as much a link carries of rows that are packed for it.
-static double packing(const struct serve *s, const struct kv_shape *shape, const char *wire, double rows_s,
-                      double bytes_s) {
-    size_t packed = kv_token_bytes(shape, KV_Q8_0);
-    if (shape->dtype != KV_F16 || !packed) return 1;
-    const char *word = *wire ? wire : s->settings.kv_wire;
-    bool packs = !strcmp(word, "auto") ? wire_choose(shape, rows_s, bytes_s) == KV_Q8_0 : !strcmp(word, "q8_0");
-    return packs ? (double)kv_token_bytes(shape, KV_F16) / (double)packed : 1;
+// How many times as much a link carries of rows of this type as of those in the cache.
+static double packing(const struct kv_shape *shape, enum kv_dtype wire) {
+    return wire == shape->dtype ? 1 : (double)kv_token_bytes(shape, shape->dtype) / (double)kv_token_bytes(shape, wire);
+}
+
+static enum kv_dtype wire_on(const struct serve *s, const struct planning *p, const struct planning_question *q,
+                             size_t from, double bytes_s) {
+    const char *const words[] = {q->wire, s->settings.kv_wire, p->wishes[from]};
+    return wire_type(&p->rows[from], wire_wish(words, 3), p->rows_s[from], bytes_s);
 }
 
 // Rows leave a cache, travel and enter another one at the same time. 0 = not known.
@@ -194,7 +196,8 @@ static void add_links(const struct serve *s, struct planning *p, const struct pl
         size_t from = i / n, to = i % n;
         struct link_cost *l = &p->links[i];
         bool streams = p->rows[from].layers > 0 && p->rows[to].layers > 0 && l->bytes_s > 0;
-        double more = streams ? packing(s, &p->rows[from], q->wire, p->rows_s[from], l->bytes_s) : 0;
+        p->wires[i] = wire_on(s, p, q, from, l->bytes_s);
+        double more = packing(&p->rows[from], p->wires[i]);
         l->bytes_s = streams ? slowest(l->bytes_s * more, p->export_s[from], p->import_s[to]) : 0;
     }
 }
@@ -352,6 +355,8 @@ static void tell(const struct planning *p, const struct plan *plan, struct trace
                                .generate = p->input.generate};
     snprintf(out->prefill, sizeof out->prefill, "%s", p->names[plan->prefill]);
     snprintf(out->decode, sizeof out->decode, "%s", p->names[plan->decode]);
+    if (plan->prefill != plan->decode)
+        snprintf(out->wire, sizeof out->wire, "%s", kv_dtype_name(p->wires[plan->prefill * p->input.n + plan->decode]));
     if (plan_explain(&p->input, plan, plan, &why)) buf_clear(&why);
     text_escape(out->reason, sizeof out->reason, buf_str(&why));
     buf_free(&why);

@@ -30,6 +30,8 @@ struct planning { // one question; big: on the heap
     double export_s[PLAN_NODES], import_s[PLAN_NODES]; // bytes per second out of a node's KV cache, and into it
     double rows_s[PLAN_NODES];                         // that a prompt makes there; 0 = not known
     struct kv_shape rows[PLAN_NODES];                  // layers = 0: they do not stream
+    char wishes[PLAN_NODES][8];                        // kv_wire of its settings
+    enum kv_dtype wires[PLAN_NODES * PLAN_NODES];      // what rows are to travel as, by link
     char ids[PLAN_NODES][NODE_ID], names[PLAN_NODES][PEERS_NAME];
     char forbidden[PLAN_NODES][PLANNING_REASON];
     struct policy_spot spots[PLAN_NODES];
@@ -38,7 +40,7 @@ struct planning { // one question; big: on the heap
 
 struct planning_question {
     const char *model;                // its whole name
-    const char *wire;                 // "f16", "q8_0"; "" = as the settings say
+    const char *wire;                 // "f16", "q8_0"; "" = as the settings say, see serve/wire.h
     const char *prefill, *decode;     // ids that are given; NULL where the planner chooses
     const struct policy_subject *who; // asks, without the model; NULL: nobody, who may do nothing
     double prompt, generate;          // tokens

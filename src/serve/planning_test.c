@@ -477,6 +477,28 @@ static void test_packed_rows_take_less(void **state) {
     free(packed);
 }
 
+// The client's word, this node's settings, the sender's; where all leave it open, what the link is fast enough for.
+static void test_rows_travel_as_planned(void **state) {
+    (void)state;
+    assert_int_equal(place(1000, 50, NULL, NULL), 0);
+    expect("bbbb", "aaaa");
+    assert_string_equal(spec.plan.wire, "f16");
+    world[1].bytes_s = 1e6; // 4,096 bytes a row, some 1,500 rows a second
+    shape.width[KV_K] = shape.width[KV_V] = 256;
+    assert_int_equal(place(1000, 50, "bbbb", "aaaa"), 0);
+    assert_string_equal(spec.plan.wire, "q8_0");
+    snprintf(world[1].known.wire, sizeof world[1].known.wire, "f16"); // b sends nothing else by itself
+    assert_int_equal(place(1000, 50, "bbbb", "aaaa"), 0);
+    assert_string_equal(spec.plan.wire, "f16");
+    double exact_s = spec.plan.total_s;
+    snprintf(s.settings.kv_wire, sizeof s.settings.kv_wire, "q8_0"); // but does what it is ordered
+    assert_int_equal(place(1000, 50, "bbbb", "aaaa"), 0);
+    assert_string_equal(spec.plan.wire, "q8_0");
+    assert_true(spec.plan.total_s < exact_s);
+    assert_int_equal(place(1000, 50, "aaaa", "aaaa"), 0);
+    assert_string_equal(spec.plan.wire, ""); // nothing travels
+}
+
 static void test_lengths_are_learnt(void **state) {
     (void)state;
     json_t *chat = json_pack("[{s:s, s:s}, {s:s, s:[{s:s, s:s}]}]", "role", "system", "content", "12345678", "role",
@@ -520,6 +542,7 @@ int main(void) {
                                        TEST(test_roles_count),
                                        TEST(test_small_changes_change_nothing),
                                        TEST(test_packed_rows_take_less),
+                                       TEST(test_rows_travel_as_planned),
                                        TEST(test_lengths_are_learnt)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

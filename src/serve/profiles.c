@@ -106,6 +106,7 @@ static bool known_here(const struct serve *s, const struct model *m, struct prof
     out->import_bytes_s = fmax(0, (double)status.info.import_bytes_s);
     if (status.info.kv.form == KV_ROWS) out->rows = status.info.kv;
     out->chunk = status.info.chunk;
+    snprintf(out->wire, sizeof out->wire, "%.7s", s->settings.kv_wire);
     fit_profile(&one->fit, &out->profile);
     int64_t total = status.stats.cells_total ? status.stats.cells_total : status.info.kv_cells;
     out->free_cells = total > status.stats.cells_used ? (double)(total - status.stats.cells_used) : 0;

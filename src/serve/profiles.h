@@ -29,6 +29,7 @@ struct profiled {
     double import_bytes_s;  // into it; 0 = not known
     struct kv_shape rows;   // of its KV cache; layers = 0: they do not stream, or it has not told
     int32_t chunk;          // tokens of a pass; 0 = not known
+    char wire[8];           // what its settings say that its rows travel as (kv_wire); "" = it has not told
     bool seen;              // it rests on at least one measurement
 };
 

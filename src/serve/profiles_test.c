@@ -77,12 +77,13 @@ static void test_other_nodes(void **state) {
         "{\"c\":[1,1,1,1,1],\"rows\":{\"dtype\":\"f16\",\"layers\":1024,\"k\":262144,\"v\":262144}}",
         "{\"c\":[1,1,1,1,1],\"rows\":{\"dtype\":\"f16\",\"layers\":2,\"k\":64,\"v\":64,\"chunk\":-1}}",
         "{\"c\":[1,1,1,1,1],\"rows\":{\"dtype\":\"f16\",\"layers\":2,\"k\":64}}",
+        "{\"c\":[1,1,1,1,1],\"rows\":{\"dtype\":\"f16\",\"layers\":2,\"k\":64,\"v\":64,\"wire\":\"f32\"}}",
     };
     struct err e = {.code = ERR_NONE};
     struct profiled p;
     (void)state;
     json_t *o = told("{\"c\":[1,2,3,4,5],\"error\":0.2,\"age_s\":60,\"queued\":7,\"context\":8,\"free\":9,"
-                     "\"rows\":{\"dtype\":\"q8_0\",\"layers\":3,\"k\":64,\"v\":32,\"chunk\":128},"
+                     "\"rows\":{\"dtype\":\"q8_0\",\"layers\":3,\"k\":64,\"v\":32,\"chunk\":128,\"wire\":\"q8_0\"},"
                      "\"emulated\":true,\"heard_s\":99999999999,\"more\":[]}");
     json_t *clean = profiles_clean(o, &e);
     assert_int_equal(e.code, ERR_NONE);
@@ -90,6 +91,7 @@ static void test_other_nodes(void **state) {
     assert_int_equal(profiles_take(clean, &p, &e), 0);
     assert_true(p.profile.prefill_pair == 3 && p.profile.decode_token == 5 && p.error == 0.2 && p.emulated);
     assert_true(p.rows.layers == 3 && p.rows.dtype == KV_Q8_0 && p.rows.width[KV_V] == 32 && p.chunk == 128);
+    assert_string_equal(p.wire, "q8_0");
     assert_true(p.queued_tokens == 7 && p.context_tokens == 8 && p.free_cells == 9 && p.age_s >= 60 && p.age_s < 600);
     json_decref(clean);
     json_decref(o);

@@ -1,7 +1,8 @@
 // What nodes tell each other of their models:
 //   {"c":[five coefficients],"error":e,"age_s":s,"queued":n,"prompts":n,"context":n,"free":n,"export":bytes/s,
 //    "import":bytes/s,"emulated":false,"kept":[[tokens,hash],...],       see engine/kept.h
-//    "rows":{"dtype":"f16","layers":n,"k":elements,"v":elements,"chunk":tokens}}     null where they do not stream
+//    "rows":{"dtype":"f16","layers":n,"k":elements,"v":elements,"chunk":tokens,"wire":"auto"}}     null where they do
+//    not stream
 // Numbers are rounded, so that only notable changes are told.
 #include "base/clock.h"
 #include "base/json.h"
@@ -9,6 +10,8 @@
 #include "serve/profiles_internal.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 enum { COEFFICIENTS = 5, COST_DIGITS = 3, LOAD_DIGITS = 2, CHUNK_MAX = 1 << 20 };
 static const double TOKENS_MAX = 1e9, AGE_MAX = 1e10, BYTES_S_MAX = 1e15;
@@ -42,21 +45,23 @@ int profiles_coefficients_read(const json_t *list, struct profile *out, struct e
 static json_t *rows_json(const struct profiled *known) {
     const struct kv_shape *r = &known->rows;
     if (r->layers < 1) return json_null();
-    return json_pack("{s:s, s:i, s:i, s:i, s:i}", "dtype", kv_dtype_name(r->dtype), "layers", (int)r->layers, "k",
-                     (int)r->width[KV_K], "v", (int)r->width[KV_V], "chunk", (int)known->chunk);
+    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:s}", "dtype", kv_dtype_name(r->dtype), "layers", (int)r->layers, "k",
+                     (int)r->width[KV_K], "v", (int)r->width[KV_V], "chunk", (int)known->chunk, "wire", known->wire);
 }
 
 static int read_rows(const json_t *o, struct profiled *out, struct err *e) {
     struct kv_shape r = {.form = KV_ROWS, .unit = 1};
-    const char *dtype = "";
+    const char *dtype = "", *wire = "";
     json_t *rows = NULL;
     int64_t layers = 0, k = 0, v = 0, chunk = 0;
     if (json_get_object(o, "rows", &rows, e)) return -1;
     if (!rows) return 0;
     if (json_get_string(rows, "dtype", &dtype, e) || json_get_int(rows, "layers", 1, LIMIT_KV_LAYERS, &layers, e) ||
         json_get_int(rows, "k", 1, LIMIT_KV_WIDTH, &k, e) || json_get_int(rows, "v", 1, LIMIT_KV_WIDTH, &v, e) ||
-        json_get_int(rows, "chunk", 0, CHUNK_MAX, &chunk, e))
+        json_get_int(rows, "chunk", 0, CHUNK_MAX, &chunk, e) || json_get_string(rows, "wire", &wire, e))
         return -1;
+    if (*wire && strcmp(wire, "auto") != 0 && strcmp(wire, "f16") != 0 && strcmp(wire, "q8_0") != 0)
+        return err_param(e, "wire", "KV rows that travel as an unknown type");
     if (kv_dtype_of(dtype, &r.dtype)) return err_param(e, "dtype", "KV rows of an unknown type");
     r.layers = (int32_t)layers;
     r.width[KV_K] = (int32_t)k;
@@ -64,6 +69,7 @@ static int read_rows(const json_t *o, struct profiled *out, struct err *e) {
     if (kv_shape_check(&r, e)) return -1;
     out->rows = r;
     out->chunk = (int32_t)chunk;
+    snprintf(out->wire, sizeof out->wire, "%s", wire);
     return 0;
 }
 

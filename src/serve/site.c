@@ -181,15 +181,12 @@ static void on_rows(void *arg, const struct kv_rows *r) {
     }
 }
 
-// What the caller asked for, else what the settings say.
 static enum kv_dtype wire_of(const struct site *site, const struct place_target *to, const struct kv_shape *shape) {
-    enum kv_dtype wire = shape->dtype;
-    const char *wish = to->wire[0] ? to->wire : site->s->settings.kv_wire;
+    const char *const words[] = {to->wire, site->s->settings.kv_wire};
     struct links_estimate link;
-    if (shape->form == KV_OPAQUE) return shape->dtype; // a state travels as it is
-    if (!kv_dtype_of(wish, &wire)) return wire;
     links_estimate(site->s->links, to->node, &link);
-    return wire_choose(shape, profiles_rows_s(site->s, node_self(site->s), site->model->name), link.bytes_s);
+    double rows_s = profiles_rows_s(site->s, node_self(site->s), site->model->name);
+    return wire_type(shape, wire_wish(words, 2), rows_s, link.bytes_s);
 }
 
 static int site_stream(struct place *p, const struct place_target *to, struct err *e) {

@@ -167,7 +167,8 @@ json_t *trace_plan_json(const struct trace *t) {
                   "exposed_ms", p->exposed_s * 1e3, "decode_ms", p->decode_s * 1e3, "total_ms", p->total_s * 1e3,
                   "prompt_tokens", p->prompt, "completion_tokens", p->generate, "reason", p->reason);
     if (strcmp(p->prefill, p->decode) != 0)
-        json_object_set_new(o, "handover", json_string(p->waits ? "wait" : "zero-stall"));
+        json_object_update_new(o,
+                               json_pack("{s:s, s:s}", "handover", p->waits ? "wait" : "zero-stall", "wire", p->wire));
     if (!t->total_ns) return o;
     double ttft = (double)t->ttft_ns / 1e9, total = (double)t->total_ns / 1e9;
     judge(words, sizeof words, "the first token", p->ttft_s, ttft);

@@ -30,6 +30,7 @@ struct trace_plan {
     bool fetches;                 // rows that the decode node has kept travel to it first
     const char *mode;             // static
     char prefill[64], decode[64]; // names of nodes
+    char wire[8];                 // what rows are to travel as between them; "" = none do
     double ttft_s, prefill_s, exposed_s, decode_s, total_s;
     double prompt, generate; // tokens that were expected
     char reason[256];

@@ -99,13 +99,20 @@ def test_long_prompts_go_over_the_pair_and_short_ones_stay():
 
 def test_a_gateway_without_the_model_plans_pairs_of_others():
     """A laptop has neither the model nor a part in the work: what the others tell it of themselves and their link suffices."""
-    with some_nodes(TINY, TINY, None, each=({"emulate": READS}, {"emulate": WRITES}, {}), profile="on", plan="on",
-                    chunk=512) as (prime, edge, laptop):
+    each = ({"emulate": READS, "kv_wire": "q8_0"}, {"emulate": WRITES}, {"kv_wire": "f16"})
+    with some_nodes(TINY, TINY, None, each=each, profile="on", plan="on", chunk=512) as (prime, edge, laptop):
         wait_until("the laptop knows what both cost, and their link", lambda: knows_all(laptop))
         plan = check_told(complete(laptop, LONG), "disaggregated", "prime", "edge")
         check(plan["reason"].startswith("prime reads in "), f"{plan}")
         check_moved(laptop, LONG)
         check(laptop.trace()["nodes"] == ["prime", "edge"], f"{laptop.trace()}")
+        # what rows travel as is said by the gateway, and where its settings leave that open by the sender's: as planned
+        check(laptop.trace()["wire"] == plan["wire"] == "f16", f"{laptop.trace()['wire']} {plan}")
+        wait_until("edge knows what both cost", lambda: knows_all(edge))
+        settle(prime, edge)
+        plan = check_told(complete(edge, LONG + 1), "disaggregated", "prime", "edge")
+        check(edge.trace()["wire"] == plan["wire"] == "q8_0", f"{edge.trace()['wire']} {plan}")
+        settle(prime, laptop)
         settle(prime, laptop)
         check_told(complete(laptop, SHORT), "local", "edge", "edge")
         told = lambda: [one.get("links") or {} for one in laptop.get("/nebulus/v1/nodes").json["nodes"]]
