@@ -87,17 +87,15 @@ static uint64_t gather(struct mdns *m, struct link *l, struct questions *q, uint
     return mdns_earlier(next, l->ask_ns);
 }
 
-// Those known for at least three quarters of their time to come (section 7.1 has half; this way one question serves
-// all whose time is coming). This node itself is not among them: it hears its question, and answers with the others.
+// This node itself is not among them: it hears its question, and answers with the others.
 static void add_known(const struct mdns *m, const struct link *l, struct dns_writer *w, uint64_t now) {
     for (size_t i = 0; i < MDNS_SERVICES; i++) {
         const struct heard *h = &m->heard[i];
-        uint64_t end = life_end(&h->ptr);
-        if (!h->used || h->link != l->number || end == MDNS_NEVER || end <= now) continue;
-        uint64_t left_ms = (end - now) / NS_PER_MS;
+        uint64_t left_ms = h->link == l->number ? heard_known_ms(h, now) : 0;
+        if (!left_ms) continue;
         struct dns_record rr = {.name = m->type, .type = DNS_PTR, .class = DNS_IN, .target = h->name};
         rr.ttl = (uint32_t)(left_ms / 1000);
-        if (left_ms > h->ptr.ttl_ms * 3 / 4 && dns_add_record(w, DNS_ANSWER, &rr)) return;
+        if (dns_add_record(w, DNS_ANSWER, &rr)) return;
     }
 }
 
@@ -132,7 +130,8 @@ void ask_restart(struct mdns *m, struct link *l, uint64_t now) {
     l->pause_ns = NS_PER_S;
 }
 
-// Counts as our own question where its asker knows nothing that we do not.
+// Counts as our own question where its asker knows nothing that we would not tell as known, too (section 7.3): what it
+// knows is not answered, and where we have missed the last answer, nobody else asks for us.
 void ask_heard(struct mdns *m, struct link *l, unsigned family, struct dns_reader *r, uint64_t now) {
     struct dns_question q;
     struct dns_record rr;
@@ -142,7 +141,7 @@ void ask_heard(struct mdns *m, struct link *l, unsigned family, struct dns_reade
     while (dns_next_question(r, &q))
         same = same || (q.type == DNS_PTR && !q.unicast && dns_name_same(&q.name, &m->type));
     while (same && dns_next_record(r, &rr))
-        if (rr.section == DNS_ANSWER && rr.type == DNS_PTR && !heard_has(m, l->number, &rr.target) &&
+        if (rr.section == DNS_ANSWER && rr.type == DNS_PTR && !heard_knows(m, l->number, &rr.target, now) &&
             !(m->publishing && dns_name_same(&rr.target, &m->instance)))
             same = false;
     if (same) l->asked_ns[family == MDNS_SIX] = now;

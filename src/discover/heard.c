@@ -54,9 +54,16 @@ static struct heard *find(const struct mdns *m, unsigned link, const struct dns_
     return NULL;
 }
 
-bool heard_has(const struct mdns *m, unsigned link, const struct dns_name *instance) {
+uint64_t heard_known_ms(const struct heard *h, uint64_t now) {
+    uint64_t end = life_end(&h->ptr);
+    if (!h->used || end == MDNS_NEVER || end <= now) return 0;
+    uint64_t left_ms = (end - now) / NS_PER_MS;
+    return left_ms > h->ptr.ttl_ms * 3 / 4 ? left_ms : 0;
+}
+
+bool heard_knows(const struct mdns *m, unsigned link, const struct dns_name *instance, uint64_t now) {
     const struct heard *h = find(m, link, instance);
-    return h && h->ptr.ttl_ms;
+    return h && heard_known_ms(h, now);
 }
 
 static bool is_over(const struct heard *h) { return !h->ptr.ttl_ms && !h->srv.ttl_ms && !h->txt.ttl_ms; }

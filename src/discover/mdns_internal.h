@@ -5,8 +5,7 @@
 #include "base/clock.h"
 #include "discover/mdns.h"
 
-enum { ECHOES = 64, CONFLICTS_MOST = 15, ASK_MOST = 24, PERCENTS = 4 };
-enum { MDNS_PORT = 5353 };
+enum { ECHOES = 64, CONFLICTS_MOST = 15, ASK_MOST = 24, PERCENTS = 4, MDNS_PORT = 5353 };
 
 // Kinds of own records: bits of a set.
 enum own { OWN_ENUM, OWN_PTR, OWN_SRV, OWN_TXT, OWN_A, OWN_AAAA, OWN_NO_SERVICE, OWN_NO_HOST, OWN_KINDS };
@@ -145,5 +144,8 @@ void heard_response(struct mdns *m, struct link *l, const struct mdns_address *f
                     uint64_t now_ns);
 void heard_unlink(struct mdns *m, unsigned link, uint64_t now_ns);
 uint64_t heard_run(struct mdns *m, uint64_t now_ns); // ends what is over
-bool heard_has(const struct mdns *m, unsigned link, const struct dns_name *instance);
+// How long it lives, where that is three quarters of its time or more (section 7.1: half), else 0. One question serves
+// all whose time is coming.
+uint64_t heard_known_ms(const struct heard *h, uint64_t now_ns);
+bool heard_knows(const struct mdns *m, unsigned link, const struct dns_name *instance, uint64_t now_ns);
 uint64_t life_end(const struct life *life); // MDNS_NEVER where there is none
