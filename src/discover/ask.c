@@ -2,8 +2,8 @@
 #include "discover/mdns_internal.h"
 
 enum { SAME_MS = 900 }; // a question counts as asked for so long: less than the shortest pause between two of ours
-// RFC 6762's 80, 85, 90 and 95 would be less than a second apart, in which nobody answers again.
-static const unsigned percents[PERCENTS] = {75, 82, 89, 96};
+// Hardly less than a second apart, in which nobody answers again; one more than RFC 6762 has, as each may be lost.
+static const unsigned percents[PERCENTS] = {75, 81, 86, 91, 96};
 
 struct questions {
     struct dns_question list[ASK_MOST];
@@ -87,7 +87,8 @@ static uint64_t gather(struct mdns *m, struct link *l, struct questions *q, uint
     return mdns_earlier(next, l->ask_ns);
 }
 
-// This node itself is not among them: it hears its question, and answers with the others.
+// So one question serves all whose time is coming. This node itself is not among them: it hears its question, and
+// answers with the others.
 static void add_known(const struct mdns *m, const struct link *l, struct dns_writer *w, uint64_t now) {
     for (size_t i = 0; i < MDNS_SERVICES; i++) {
         const struct heard *h = &m->heard[i];

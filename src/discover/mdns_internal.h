@@ -1,11 +1,11 @@
-// What the parts of mdns share: mdns.c (its life, what comes in), own.c (this node's records), claim.c (probing and
-// announcing), reply.c (answers), ask.c (questions), heard.c (what others say).
+// What the parts of mdns share: mdns.c (its life, what comes in), own.c (own records), claim.c (probing, announcing),
+// reply.c (answers), ask.c (questions), heard.c (what others say).
 #pragma once
 
 #include "base/clock.h"
 #include "discover/mdns.h"
 
-enum { ECHOES = 64, CONFLICTS_MOST = 15, ASK_MOST = 24, PERCENTS = 4, MDNS_PORT = 5353 };
+enum { ECHOES = 64, CONFLICTS_MOST = 15, ASK_MOST = 24, PERCENTS = 5, MDNS_PORT = 5353 };
 
 // Kinds of own records: bits of a set.
 enum own { OWN_ENUM, OWN_PTR, OWN_SRV, OWN_TXT, OWN_A, OWN_AAAA, OWN_NO_SERVICE, OWN_NO_HOST, OWN_KINDS };
@@ -51,8 +51,8 @@ struct heard_host {
 
 struct pending { // an answer that waits
     unsigned set, families;
-    uint64_t due_ns;
-    bool truncated; // more known answers may come from `from`
+    uint64_t due_ns, asked_ns; // asked_ns: by the latest question
+    bool truncated;            // more known answers may come from `from`
     struct mdns_from from;
 };
 
@@ -144,8 +144,7 @@ void heard_response(struct mdns *m, struct link *l, const struct mdns_address *f
                     uint64_t now_ns);
 void heard_unlink(struct mdns *m, unsigned link, uint64_t now_ns);
 uint64_t heard_run(struct mdns *m, uint64_t now_ns); // ends what is over
-// How long it lives, where that is three quarters of its time or more (section 7.1: half), else 0. One question serves
-// all whose time is coming.
+// How long it lives, where that is three quarters of its time or more (section 7.1: half), else 0.
 uint64_t heard_known_ms(const struct heard *h, uint64_t now_ns);
 bool heard_knows(const struct mdns *m, unsigned link, const struct dns_name *instance, uint64_t now_ns);
 uint64_t life_end(const struct life *life); // MDNS_NEVER where there is none

@@ -120,6 +120,7 @@ static void wait_with(struct mdns *m, struct link *l, unsigned set, const struct
     else if (set & OWN_SHARED)
         wait = mdns_between(m, SHARED_LEAST_MS, SHARED_MOST_MS);
     if (!p->set || now + wait < p->due_ns || truncated) p->due_ns = now + wait;
+    p->asked_ns = now;
     p->set |= set;
     p->families |= from->address.family;
     p->truncated = truncated;
@@ -147,7 +148,7 @@ void reply_query(struct mdns *m, struct link *l, const struct mdns_from *from, s
         one &= ~seldom;
     }
     send_to_one(m, l, from, one, legacy, r, now);
-    group = not_sent_within(l, family, group, probe ? DEFEND_AGAIN_MS : AGAIN_MS, now);
+    if (probe) group = not_sent_within(l, family, group, DEFEND_AGAIN_MS, now);
     if (!group) return;
     if (probe)
         reply_send(m, l, family, group, MDNS_TTL_S, now);
@@ -166,14 +167,30 @@ void reply_heard(struct mdns *m, struct link *l, struct dns_reader *r) {
             l->pending.set &= ~OWN_SET(OWN_ENUM);
 }
 
+// Of what waits, that which was not sent since it was asked for; *free_ns: when no record of it was sent within a
+// second.
+static unsigned unanswered(const struct link *l, uint64_t *free_ns) {
+    const struct pending *p = &l->pending;
+    unsigned left = 0;
+    *free_ns = 0;
+    for (enum own k = 0; k < OWN_KINDS; k++)
+        for (int f = 0; f < 2 && p->set & OWN_SET(k); f++) {
+            uint64_t sent = l->sent_ns[f][k];
+            if (!(p->families & (f ? MDNS_SIX : MDNS_FOUR)) || sent > p->asked_ns) continue;
+            left |= OWN_SET(k);
+            if (sent && sent + AGAIN_MS * NS_PER_MS > *free_ns) *free_ns = sent + AGAIN_MS * NS_PER_MS;
+        }
+    return left;
+}
+
+// Who asks within a second of an answer has missed it: it is not forgotten, but waits until the second is over.
 uint64_t reply_run(struct mdns *m, struct link *l, uint64_t now) {
     struct pending *p = &l->pending;
-    unsigned due = 0;
+    uint64_t free_ns;
     if (!p->set) return MDNS_NEVER;
     if (p->due_ns > now) return p->due_ns;
-    if (m->publishing && l->n_told) // it may have been announced meanwhile
-        due = (p->families & MDNS_FOUR ? not_sent_within(l, MDNS_FOUR, p->set, AGAIN_MS, now) : 0) |
-              (p->families & MDNS_SIX ? not_sent_within(l, MDNS_SIX, p->set, AGAIN_MS, now) : 0);
+    unsigned due = m->publishing && l->n_told ? unanswered(l, &free_ns) : 0; // it may have been announced meanwhile
+    if (due && free_ns > now) return p->due_ns = free_ns;
     unsigned families = p->families;
     *p = (struct pending){.set = 0};
     if (due) reply_send(m, l, families, due, MDNS_TTL_S, now);
