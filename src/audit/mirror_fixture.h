@@ -53,12 +53,14 @@ static inline void source_count(void *arg, uint64_t seq, const struct entry *f, 
     s->told = seq + 1;
 }
 
-// Each `at once` of the n records share a checkpoint.
-static inline void source_grow(struct source *s, int n, int at_once) {
+// Each `at once` of the n records share a checkpoint; each is a little longer than `bytes`.
+static inline void source_add(struct source *s, int n, int at_once, size_t bytes) {
+    static char pad[ENTRY_MAX];
     struct err e;
     uint64_t seq = 0;
+    memset(pad, 'x', bytes);
     for (int i = 0; i < n; i++) {
-        json_t *body = json_pack("{s:i,s:s}", "number", i, "pad", "some words so that it is as long as others are");
+        json_t *body = json_pack("{s:i,s:s%}", "number", i, "pad", pad, bytes);
         assert_int_equal(audit_append(s->a, ENTRY_DENY, RECORD_ALONE, body, source_count, s, &seq, &e), 0);
         json_decref(body);
         while ((i % at_once == at_once - 1 || i == n - 1) && s->told <= seq) {
@@ -69,6 +71,8 @@ static inline void source_grow(struct source *s, int n, int at_once) {
     }
     source_read(s);
 }
+
+static inline void source_grow(struct source *s, int n, int at_once) { source_add(s, n, at_once, 46); }
 
 static inline void source_close(struct source *s) {
     audit_close(s->a);

@@ -76,6 +76,10 @@ void audit_tell(const struct audit_names *names, const json_t *r, char out[AUDIT
     else if (!strcmp(type, "gap"))
         snprintf(out, AUDIT_TOLD, "given up: %.160s, record %" PRId64 " on", audit_text(r, "origin"),
                  audit_number(r, NULL, "has"));
+    else if (!strcmp(type, "recover") && *audit_text(r, "origin"))
+        snprintf(out, AUDIT_TOLD, "%" PRId64 " records of %.160s are back, from %.32s",
+                 audit_number(r, NULL, "records"), audit_text(r, "origin"),
+                 audit_name(names, audit_text(r, "from"), plain));
     else if (!strcmp(type, "witness"))
         snprintf(out, AUDIT_TOLD, "the log of %.32s has %.16s", audit_name(names, audit_text(r, "node"), plain),
                  audit_text(r, "finding"));

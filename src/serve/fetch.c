@@ -135,7 +135,8 @@ void fetch_start(struct fetch *f, const struct fetch_goal *g) {
 
 static void adapt(struct fetch *f) {
     uint64_t ms = (clock_mono_ns() - f->asked_ns) / NS_PER_MS;
-    if (ms < FETCH_QUICK_MS && f->piece < PIECE_MOST) f->piece *= 2;
+    if (ms < FETCH_QUICK_MS) f->piece *= 2;
+    if (f->piece > FETCH_PIECE) f->piece = FETCH_PIECE;
     if (ms > FETCH_SLOW_MS && f->piece > PIECE_LEAST) f->piece /= 2;
 }
 

@@ -10,11 +10,12 @@
 #include "serve/serve.h"
 
 enum {
-    FETCH_RATE = 1 << 20,          // of a mirror that is kept up
-    FETCH_RATE_RESTORE = 16 << 20, // of a log that its node needs back, and of what one node is given
-    FETCH_QUICK_MS = 25,           // a piece that came sooner: the next one is larger
-    FETCH_SLOW_MS = 100,           // that came later: it is smaller
-    FETCH_PATIENCE_MS = 10000,     // then it is asked for again
+    FETCH_RATE = 1 << 20,         // bytes a second of a mirror that is kept up
+    FETCH_RATE_RESTORE = 4 << 20, // of a log that its node needs back, and of what one node is given
+    FETCH_PIECE = 32 << 10, // bytes of a piece, unless a frame is longer: JSON of it takes the loop half a millisecond
+    FETCH_QUICK_MS = 25,    // a piece that came sooner: the next one is larger
+    FETCH_SLOW_MS = 100,    // that came later: it is smaller
+    FETCH_PATIENCE_MS = 10000, // then it is asked for again
 };
 
 struct fetch;

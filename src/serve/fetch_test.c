@@ -139,6 +139,9 @@ static void test_all_of_it(void **state) {
     source_grow(&w.s, 30, 10);
     run(HONEST);
     assert_whole();
+    source_add(&w.s, 7, 3, 60000); // longer than pieces are
+    run(HONEST);
+    assert_whole();
 }
 
 static void test_others(void **state) {
