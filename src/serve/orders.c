@@ -31,6 +31,7 @@ struct ordered {
     json_t *decision;      // of this node's policy on that; owned; NULL: it was not asked
     int32_t prompt, rows;  // of the prompt, 0 = not open yet; rows that are there
     // It may only read: it is paused here after its first token, and that is told once its gateway has asked for it.
+    bool reads_only; // by the ticket of its latest start: one that comes later widens nothing that runs
     bool halted, asked, paused;
     struct sitemsg_paused pause;
     TAILQ_ENTRY(ordered) next;
@@ -136,7 +137,7 @@ static void on_opened(void *arg, const struct place_opened *p) {
 }
 
 static int halt(struct ordered *o, struct err *e) {
-    if (o->halted || !warrant_reads_only(o->s, o->ticket)) return 0;
+    if (o->halted || !o->reads_only) return 0;
     o->halted = true;
     return place_pause(o->place, e);
 }
@@ -330,6 +331,7 @@ static void obey_open(struct serve *s, const struct peer *p, uint64_t n, const j
         return;
     }
     *o = refused;
+    o->reads_only = warrant_reads_only(s, o->ticket);
     name_model(o, msg);
     TAILQ_INSERT_TAIL(&s->ordered, o, next);
     if (put_off(o, msg, &why)) {
@@ -367,6 +369,7 @@ static int obey_start(struct ordered *o, const json_t *msg, struct err *e) {
     struct sitemsg_start m;
     if (sitemsg_read_start(msg, &m, e)) return -1;
     int rc = check_start(o, &m, e);
+    if (!rc) o->reads_only = warrant_reads_only(o->s, o->ticket);
     o->halted = o->asked = o->paused = false;
     if (!rc) rc = place_start(o->place, m.generated, m.n, m.from, e);
     free(m.generated);

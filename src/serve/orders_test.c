@@ -652,12 +652,36 @@ static void test_who_only_reads_stops(void **state) {
     }
 }
 
+// A ticket that allows more comes while it reads: what runs stops all the same, and another start asks this node's
+// policy.
+static void test_a_later_ticket_widens_nothing(void **state) {
+    (void)state;
+    struct ticket t = ticket_of("night", NULL);
+    t.writes_on = false;
+    name_ends(&t, NODE, OTHER);
+    order_open(sign(&t), READER);
+    expect_open();
+    tell_opened(0);
+    say(json_pack("{s:s, s:[], s:i}", "t", "site.start", "generated", "from", -1));
+    expect_done("start ");
+    t.writes_on = true;
+    order_ticket(&t);
+    site.place.ev.text(site.place.arg, "x", 1, 1, 4);
+    assert_string_equal(text_at(answer, "t"), "site.text");
+    site.place.ev.text(site.place.arg, "y", 1, 2, 4);
+    expect_done("pause ");
+    forget(&answer);
+    site.place.ev.paused(site.place.arg, 2, 101);
+    say(json_pack("{s:s, s:[i], s:i}", "t", "site.start", "generated", 4, "from", -1));
+    expect_refused("policy");
+}
+
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_a_good_one),         TEST(test_none_or_nonsense),         TEST(test_replayed),
         TEST(test_out_of_date),        TEST(test_private_rows_do_not_come), TEST(test_own_policy),
         TEST(test_not_what_it_is_for), TEST(test_model_and_tokens),         TEST(test_a_writer_does_not_read),
-        TEST(test_another_ticket),     TEST(test_who_only_reads_stops)};
+        TEST(test_another_ticket),     TEST(test_who_only_reads_stops),     TEST(test_a_later_ticket_widens_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
