@@ -40,6 +40,7 @@ const char *http_method(const struct http_exchange *x);
 const char *http_path(const struct http_exchange *x);  // percent-decoded, without the query; never contains NUL
 const char *http_query(const struct http_exchange *x); // raw, "" where there is none
 const char *http_header(const struct http_exchange *x, const char *name); // first of that name (any case), or NULL
+const char *http_header_at(const struct http_exchange *x, const char *name, unsigned n); // the n-th, from 0, or NULL
 const char *http_body(const struct http_exchange *x, size_t *len);
 const char *http_peer(const struct http_exchange *x); // "127.0.0.1:51234"
 

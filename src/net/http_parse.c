@@ -305,11 +305,13 @@ const char *http_path(const struct http_exchange *x) { return x->target.data; }
 const char *http_query(const struct http_exchange *x) { return x->query; }
 const char *http_peer(const struct http_exchange *x) { return x->conn->peer; }
 
-const char *http_header(const struct http_exchange *x, const char *name) {
+const char *http_header_at(const struct http_exchange *x, const char *name, unsigned n) {
     for (unsigned i = 0; i < x->field_count; i++)
-        if (!strcasecmp(x->head.data + x->fields[i].name, name)) return x->head.data + x->fields[i].value;
+        if (!strcasecmp(x->head.data + x->fields[i].name, name) && !n--) return x->head.data + x->fields[i].value;
     return NULL;
 }
+
+const char *http_header(const struct http_exchange *x, const char *name) { return http_header_at(x, name, 0); }
 
 const char *http_body(const struct http_exchange *x, size_t *len) {
     *len = x->body.len;

@@ -108,19 +108,31 @@ static void refuse(const struct call *c) {
                      "x-api-key");
 }
 
+// Labels that come in several lines are one list (RFC 9110, 5.3).
+static int labels_of_request(const struct call *c, struct caller *who, struct err *e) {
+    const char *labels;
+    for (unsigned i = 0; (labels = http_header_at(c->x, LABEL_HEADER, i)); i++)
+        if (gate_label(who, labels, e)) return -1;
+    return 0;
+}
+
+// Whether a key is given twice, of which only one could be looked at.
+static bool is_twice(const struct call *c) {
+    return http_header_at(c->x, "authorization", 1) || http_header_at(c->x, "x-api-key", 1);
+}
+
 int gate_pass(const struct call *c, enum gate_access access, struct caller *out) {
     const struct gate_asked asked = {.authorization = http_header(c->x, "authorization"),
                                      .api_key = http_header(c->x, "x-api-key"),
                                      .peer = http_peer(c->x)};
-    const char *labels = http_header(c->x, LABEL_HEADER);
     struct err why = {.code = ERR_NONE};
-    if (gate_identify(c->s->agents, &asked, (int64_t)(clock_wall_ns() / NS_PER_S), out)) {
+    if (is_twice(c) || gate_identify(c->s->agents, &asked, (int64_t)(clock_wall_ns() / NS_PER_S), out)) {
         refuse(c);
         return -1;
     }
     if (!gate_admits(out, access))
         err_set(&why, ERR_DENIED, "agents may not call this: it is the owner's, who needs no key on this machine");
-    else if (!labels || !gate_label(out, labels, &why))
+    else if (!labels_of_request(c, out, &why))
         return 0;
     call_fail(c, &why);
     return -1;

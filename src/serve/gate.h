@@ -1,6 +1,6 @@
 // Who calls, and what each may call: every request passes here (serve/routes.c) before anything looks at it.
-// - With a key (`Authorization: Bearer neb_..` or `x-api-key: neb_..`) it is that key's agent. Any other key, or two
-//   that differ, is refused with one answer for all reasons.
+// - With a key (`Authorization: Bearer neb_..` or `x-api-key: neb_..`) it is that key's agent. Any other key, two
+//   that differ, and a header that comes twice are refused with one answer for all reasons.
 // - Without one it is the owner, where the connection comes from this machine; from elsewhere it is refused likewise.
 // Labels of a request are the agent's and those of the header `x-nebulus-label: a, b`; a header takes none away. No
 // other header says anything about who calls.

@@ -30,6 +30,8 @@ def test_agents_ask():
         expect(n.ask(bob), 403, "denied")
         expect(n.ask(None, {"x-api-key": ann}), 200)
         expect(n.ask(ann, {"x-api-key": bob}), 401)
+        expect(n.ask(None, {"x-api-key": [ann, bob]}), 401)
+        expect(n.ask(None, {"authorization": [f"Bearer {ann}", f"Bearer {bob}"]}), 401)
         expect(n.daemon.request("GET", "/nebulus/v1/status", None, {"authorization": f"Bearer {ann}"}), 403, "denied")
         n.apply(permit("r-all"), {"id": "f-private", "effect": "forbid", "labels": ["private"]})
         expect(n.ask(bob), 200)

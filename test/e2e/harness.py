@@ -81,6 +81,17 @@ def wait_until(what, condition, patience=PATIENCE, every=0.02):
         time.sleep(every)
 
 
+def send(connection, method, path, body, headers):
+    """A header whose value is a list comes as so many lines."""
+    text = (json.dumps(body) if isinstance(body, (dict, list)) else body) or ""
+    data = text.encode() if isinstance(text, str) else text
+    connection.putrequest(method, path)
+    for name, value in {"content-type": "application/json", "content-length": str(len(data)), **headers}.items():
+        for line in value if isinstance(value, list) else [value]:
+            connection.putheader(name, line)
+    connection.endheaders(data)
+
+
 class Answer:
     def __init__(self, response):
         self.status = response.status
@@ -159,9 +170,7 @@ class Server:
     def request(self, method, path, body=None, headers=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
-            if isinstance(body, (dict, list)):
-                body = json.dumps(body)
-            connection.request(method, path, body, {"content-type": "application/json", **(headers or {})})
+            send(connection, method, path, body, headers or {})
             return Answer(connection.getresponse())
         finally:
             connection.close()

@@ -53,8 +53,8 @@ def same_policy(*nodes):
     return len({(one["digest"], one["epoch"]) for one in shown}) == 1 and shown[0]
 
 
-def ask(node, prefill=None, decode=None, text=None, tokens=20):
-    headers = {"x-nebulus-prefill": prefill, "x-nebulus-decode": decode}
+def ask(node, prefill=None, decode=None, text=None, tokens=20, labels=None):
+    headers = {"x-nebulus-prefill": prefill, "x-nebulus-decode": decode, "x-nebulus-label": labels}
     return node.request("POST", "/v1/completions",
                         {"prompt": text or "one two three four five", "max_tokens": tokens, "temperature": 0,
                          "ignore_eos": True}, {k: v for k, v in headers.items() if v})
@@ -119,6 +119,11 @@ def test_private_rows_never_reach_a_node_that_may_not_have_them():
         check(ask(prime, "prime", "edge", text=prompt).status == 200, "before")
         check(has_moved(prime, 0), "the rows travel where they may")
         prime.cli("node", "set", "prime", "--label", "home")
+        apply(prime, [permit("mine", agents=["owner"]), forbid("private", phases=["kv"], labels=["private"], dst=["!@home"])])
+        wait_until("edge has the policy", lambda: same_policy(prime, edge))
+        for labels in (["private"], ["internal, private"], ["internal", "private"]):
+            check_denied(ask(prime, "prime", "edge", text=prompt, labels=labels), "rule private forbids it")
+        check(ask(prime, "prime", "edge", text=prompt, labels=["internal"]).status == 200, "another label is not private")
         apply(prime, [permit("mine", agents=["owner"]), forbid("stay", nodes=["!@home"])])
         wait_until("edge has the policy", lambda: same_policy(prime, edge))
         had = computed(edge)
