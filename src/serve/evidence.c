@@ -35,7 +35,7 @@ struct evidence {
     struct identity identity;
     char dir[PATH_SIZE], boot_id[BOOT_ID];
     struct ledger *ledger; // NULL: it could not be opened, see trouble
-    struct ledger *old;    // of before a change of cluster, closed once its intents are answered
+    struct ledger *old;    // of before changes of cluster; those that no request needs are closed at the next change
     struct err trouble;
     char damaged[NOTE_NAME]; // the log that trouble is about; "" = it is about no log
     struct loss loss;
@@ -106,6 +106,22 @@ static void close_ledger(struct evidence *v, struct ledger *l) {
     ledger_close(l);
 }
 
+// The current log gets no new requests.
+static void retire_current(struct evidence *v) {
+    for (struct ledger **at = &v->old, *l; (l = *at);) {
+        if (l->records) {
+            at = &l->next;
+            continue;
+        }
+        *at = l->next;
+        close_ledger(v, l);
+    }
+    if (!v->ledger) return;
+    v->ledger->next = v->old;
+    v->old = v->ledger;
+    v->ledger = NULL;
+}
+
 static void open_current(struct evidence *v, bool fresh) {
     const struct roster *r = cluster_roster(v->s->cluster);
     struct err why = {.code = ERR_NONE};
@@ -130,8 +146,7 @@ static void open_current(struct evidence *v, bool fresh) {
 static void switch_cluster(struct evidence *v) {
     const struct roster *r = cluster_roster(v->s->cluster);
     if (v->ledger && ledger_is_of(v->ledger, r ? r->cluster : "local", v->identity.id)) return;
-    if (v->old && v->old != v->ledger) close_ledger(v, v->old);
-    v->old = v->ledger;
+    retire_current(v);
     open_current(v, false);
 }
 
@@ -231,6 +246,12 @@ static json_t *intent_json(struct evidence *v, const struct evidence_intent *i) 
     return o;
 }
 
+static void forget(struct record *r) {
+    r->ledger->records--;
+    event_free(r->patience);
+    free(r);
+}
+
 struct record *evidence_begin(struct serve *s, const struct evidence_intent *i, evidence_begun *begun, void *arg,
                               struct err *e) {
     struct evidence *v = s->evidence;
@@ -250,6 +271,7 @@ struct record *evidence_begin(struct serve *s, const struct evidence_intent *i, 
     }
     r->v = v;
     r->ledger = v->ledger;
+    r->ledger->records++;
     r->references = 2; // the caller's, and that of what waits to be durable
     r->begun = begun;
     r->arg = arg;
@@ -260,8 +282,7 @@ struct record *evidence_begin(struct serve *s, const struct evidence_intent *i, 
         r->ledger->unanswered++;
         return r;
     }
-    event_free(r->patience);
-    free(r);
+    forget(r);
     return NULL;
 }
 
@@ -271,9 +292,7 @@ struct record *evidence_hold(struct record *r) {
 }
 
 void evidence_release(struct record *r) {
-    if (!r || --r->references) return;
-    event_free(r->patience);
-    free(r);
+    if (r && !--r->references) forget(r);
 }
 
 const char *evidence_req_id(const struct record *r) { return r ? r->req_id : ""; }
@@ -345,6 +364,7 @@ void evidence_end(struct record *r, const char *finish, const struct err *why, j
         log_warn("out of memory for a record");
     if (append(r->v, r->ledger, ENTRY_OUTCOME, r->intent, o, on_outcome, r, NULL, &e)) {
         log_error("an outcome is not recorded: %s", e.msg);
+        r->ledger->unanswered--;
         evidence_release(r);
     } // else on_outcome has the reference
 }
@@ -419,9 +439,8 @@ void evidence_of_peer(const struct serve *s, json_t *finding) {
 
 // Another log goes on. The one so far, where there is one, gets no new requests; where it is given up, nothing at all.
 static void replace_ledger(struct evidence *v, bool fresh, bool given_up) {
-    if (v->old) close_ledger(v, v->old);
-    v->old = v->ledger;
-    if (v->old) v->old->given_up = given_up;
+    if (v->ledger) v->ledger->given_up = given_up;
+    retire_current(v);
     open_current(v, fresh);
 }
 
@@ -455,7 +474,9 @@ int evidence_lost(const struct serve *s, char origin[NOTE_NAME], struct err *e) 
 
 bool evidence_at_rest(const struct serve *s) {
     const struct evidence *v = s->evidence;
-    return (!v->ledger || audit_at_rest(v->ledger->audit)) && (!v->old || audit_at_rest(v->old->audit));
+    for (const struct ledger *l = v->old; l; l = l->next)
+        if (!audit_at_rest(l->audit)) return false;
+    return !v->ledger || audit_at_rest(v->ledger->audit);
 }
 
 int evidence_restored(const struct serve *s, const struct evidence_restored *r, struct err *e) {
@@ -543,8 +564,11 @@ struct evidence *evidence_new(struct serve *s, const struct paths *p, struct err
 
 void evidence_free(struct evidence *v) {
     if (!v) return;
-    close_ledger(v, v->ledger);
-    close_ledger(v, v->old);
+    retire_current(v);
+    for (struct ledger *l; (l = v->old);) {
+        v->old = l->next;
+        close_ledger(v, l);
+    }
     loss_close(&v->loss);
     for (size_t i = 0; i < EVIDENCE_RECEIPTS; i++) free(v->kept[i].text);
     if (v->salts >= 0) close(v->salts);

@@ -13,7 +13,9 @@ struct ledger {
     struct event *event;
     int lock;
     size_t unanswered; // intents without an outcome
-    bool given_up;     // records of it are lost: nothing is added any more
+    size_t records;    // of requests that may still add to it
+    struct ledger *next;
+    bool given_up; // records of it are lost: nothing is added any more
     char dir[PATH_SIZE];
 };
 

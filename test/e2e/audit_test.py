@@ -13,7 +13,8 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import Daemon, check, end_process, run_tests, wait_until
+from harness import PACED, Daemon, Stream, check, end_process, run_tests, wait_until
+from lone import node
 from pair import NEBULUS, RECALL, passage, quotation, two_nodes
 
 VERIFIER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "audit-verify", "audit-verify")
@@ -260,6 +261,26 @@ def reconcile(a, b, before, req_id):
     check(done.returncode != 0 and "two nodes or more" in done.stderr, done)
 
 
+def test_cluster_changes_while_an_answer_is_written():
+    """Its record goes on in the log that it began in, however many others have begun since."""
+    with node(emulate=PACED) as n:
+        running = Stream("127.0.0.1", n.daemon.port, "/v1/completions",
+                         {"prompt": "one two", "max_tokens": 120, "ignore_eos": True}).first_text()
+        for name in ("one", "two", "three"):
+            n.cli("cluster", "init", name, "--no-passphrase")
+            n.cli("leave")
+            os.remove(os.path.join(n.home, "config", "cluster-root.key"))
+        check(n.daemon.stat("running") == 1, "it was over too soon")
+        running.read()
+        check(running.done, running.error)
+        n.daemon.stop()
+        intents, outcomes = ([r["req_id"] for r in records(n.home) if r["type"] == kind] for kind in ("intent", "outcome"))
+        check(len(intents) == 1 and outcomes == intents, f"{intents} {outcomes}")
+        for folder in glob.glob(os.path.join(n.home, "state", "audit", "0*")):
+            check(verify(folder)[0], f"{folder} does not hold")
+        n.start()
+
+
 def test_two_nodes():
     """Each node logs its own half, and the cluster's root vouches for both."""
     with two_nodes(RECALL) as (a, b):
@@ -287,5 +308,6 @@ def test_two_nodes():
 
 
 if __name__ == "__main__":
-    TESTS = [test_one_node, test_damage, test_damaged_log_stops_the_node, test_killed_anywhere, test_full_disk, test_two_nodes]
+    TESTS = [test_one_node, test_damage, test_damaged_log_stops_the_node, test_killed_anywhere, test_full_disk,
+             test_cluster_changes_while_an_answer_is_written, test_two_nodes]
     run_tests([torture] if "torture" in sys.argv else TESTS, sys.argv[3:])
