@@ -61,8 +61,17 @@ static void arrive(struct seat *seat, const struct err *why) {
 // ---------------------------------------------------------------- what the places tell
 static void on_failed(void *arg, const struct err *why);
 
+// As long as this place would make the answer, but no longer than was asked for, whatever it says.
+static int32_t answer_tokens(const struct course *c, const struct gen_begin *b) {
+    bool fewer = b->answer_tokens > 0 && (c->gen.max_tokens < 0 || b->answer_tokens < c->gen.max_tokens);
+    return fewer || c->gen.max_tokens < 0 || c->gen.max_tokens > INT32_MAX ? b->answer_tokens
+                                                                           : (int32_t)c->gen.max_tokens;
+}
+
 static void open_here(struct seat *seat, const struct place_opened *o) {
     struct course *c = seat->course;
+    struct gen_begin begin = o->begin;
+    begin.answer_tokens = answer_tokens(c, &o->begin);
     seat->credits = o->credits;
     seat->opened = true;
     seat->rows = o->begin.cached_tokens;
@@ -70,13 +79,13 @@ static void open_here(struct seat *seat, const struct place_opened *o) {
     if (!c->contract[0]) {
         snprintf(c->contract, sizeof c->contract, "%s", o->contract);
         snprintf(c->weights, sizeof c->weights, "%s", o->weights);
-        if (o->begin.answer_tokens) c->gen.max_tokens = o->begin.answer_tokens; // as long as this place would make it
+        if (begin.answer_tokens) c->gen.max_tokens = begin.answer_tokens;
     }
     char *emulated = c->trace.emulated[seat->shown_as];
     text_escape(emulated, sizeof *c->trace.emulated, o->emulated);
     note(seat, TRACE_OPENED, o->begin.prompt_tokens);
     enter(c);
-    flow_opened(c->flow, seat->index, &o->begin);
+    flow_opened(c->flow, seat->index, &begin);
     leave(c);
 }
 

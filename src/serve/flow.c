@@ -418,8 +418,8 @@ void flow_text(struct flow *f, int place, const char *text, size_t len, int32_t 
     struct seat *s = seat_at(f, place);
     int32_t told = count(&f->generated);
     if (!s || s != f->speaker || !speaks(s) || tokens <= told) return;
-    if (tokens != told + 1 || lacks_rows(s)) {
-        expel_liar(f, s, "a token is missing, or came before its rows");
+    if (tokens != told + 1 || lacks_rows(s) || (f->most && tokens > f->most)) {
+        expel_liar(f, s, "a token is missing, came before its rows, or is more than was asked for");
         return;
     }
     if (remember(f, id)) return;

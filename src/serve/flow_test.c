@@ -707,6 +707,16 @@ static void test_liars_are_expelled(void **state) {
     expect("cut A; ");
     finish(f, "drop A; ");
 
+    f = new_flow(A, A, false);
+    flow_opened(f, A,
+                &(struct gen_begin){.prompt_tokens = 5, .tokens = (int32_t[]){11, 12, 13, 14, 15}, .answer_tokens = 2});
+    forget();
+    for (int i = 1; i < 3; i++) told(f, A, i, i);
+    forget();
+    told(f, A, 3, 3);                          // more than was asked for
+    expect("drop A; open A 11,12,13,14,15; "); // anew
+    finish(f, "drop A; ");
+
     f = new_flow(A, B, true);
     struct gen_begin none = {.prompt_tokens = 0};
     flow_opened(f, A, &none);
