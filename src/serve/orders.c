@@ -235,7 +235,7 @@ static void open_place(struct ordered *o, const json_t *msg) {
     if (read_order(o, msg, &spec, &gen, &why) || !(o->place = site_open(o->s, &spec, &events, o, &why))) {
         note_failed(o, &why);
         say_failed(o, &why);
-        ordered_free(o);
+        ordered_end(o); // its place in that member's share is free again
     }
     gen_request_free(&gen);
 }
