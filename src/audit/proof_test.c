@@ -188,9 +188,49 @@ static void test_fork(void **state) {
     EVP_PKEY_free(key);
 }
 
+// That it has grown is proven just where it has, and a proof of one thing is none of the other.
+static void test_growth_proof(void **state) {
+    struct history h, other;
+    struct err e;
+    struct verified v;
+    uint64_t from = 0;
+    char held[NOTE_BYTES], head[NOTE_BYTES], nothing[NOTE_BYTES];
+    (void)state;
+    EVP_PKEY *key = key_new(&e);
+    struct note_key k = {.name = "home/0123/1-ab"};
+    assert_int_equal(key_public(key, k.public), 0);
+    history_make(&h, MOST);
+    history_make(&other, 5);
+    const struct checkpoint a = head_of(&h, 12), b = head_of(&h, 37), c = head_of(&other, 37), empty = head_of(&h, 0);
+    const struct growth g = growth_of(&h, 12, 37), parted = growth_of(&other, 12, 37), of_nothing = {.size = 0};
+    struct fork f = {.held = held, .head = head, .growth = &g, .key = &k};
+    sign(key, &a, held, &f.held_len);
+    sign(key, &b, head, &f.head_len);
+    json_t *o = growth_proof(&f);
+    assert_int_equal(growth_verify(o, NULL, &v, &from, &e), 0);
+    assert_int_equal(from, 12);
+    assert_int_equal(v.records, 37);
+    assert_int_equal(fork_verify(o, NULL, &v, &from, &e), -1);
+    const uint8_t root[KEY_PUBLIC] = {1};
+    assert_int_equal(growth_verify(o, root, &v, &from, &e), -1); // nobody vouches for the key
+    json_decref(o);
+    f.growth = &parted; // a fork's
+    sign(key, &c, head, &f.head_len);
+    o = growth_proof(&f);
+    assert_int_equal(growth_verify(o, NULL, &v, &from, &e), -1);
+    json_decref(o);
+    f.growth = &of_nothing; // all logs begin with nothing: that says nothing
+    f.held = nothing;
+    sign(key, &empty, nothing, &f.held_len);
+    o = growth_proof(&f);
+    assert_int_equal(growth_verify(o, NULL, &v, &from, &e), -1);
+    json_decref(o);
+    EVP_PKEY_free(key);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_root_at), cmocka_unit_test(test_every_history),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_root_at),     cmocka_unit_test(test_every_history),
                                        cmocka_unit_test(test_bent_proofs), cmocka_unit_test(test_json),
-                                       cmocka_unit_test(test_fork)};
+                                       cmocka_unit_test(test_fork),        cmocka_unit_test(test_growth_proof)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,7 +60,7 @@ int verify_vouched(const json_t *roster, const uint8_t *root, struct verified *o
     return r ? 0 : -1;
 }
 
-static json_t *load_roster(const struct audit_io *io, const char *dir, struct err *e) {
+json_t *verify_roster(const struct audit_io *io, const char *dir, struct err *e) {
     char path[PATH_SIZE];
     size_t n;
     char *text = malloc(ROSTER_FILE);
@@ -213,7 +213,7 @@ static int load_witnesses(const struct audit_io *io, const char *dir, const stru
 static int vouch(const struct audit_io *io, const char *dir, const uint8_t *root, struct verified *out,
                  struct roster **roster, struct err *e) {
     if (!root) return 0;
-    json_t *document = load_roster(io, dir, e);
+    json_t *document = verify_roster(io, dir, e);
     *roster = document ? vouching(document, root, &out->key, e) : NULL;
     json_decref(document);
     out->vouched = *roster != NULL;
@@ -309,76 +309,4 @@ int receipt_verify(const json_t *receipt, const uint8_t *root, struct verified *
     *record = json_parse(c.record, strlen(c.record), e);
     if (!*record || check_claims(&c, out, e)) return -1;
     return verify_vouched(c.roster, root, out, e);
-}
-
-// ---------------------------------------------------------------- receipts from a folder
-struct finding {
-    struct walk w;
-    struct receipt r;
-    char text[ENTRY_MAX + 1];
-    int tree;
-};
-
-static int read_tree(void *arg, int level, uint64_t index, struct hash *out, struct err *e) {
-    const struct finding *f = arg;
-    uint64_t at = merkle_place(level, index) * sizeof *out;
-    if (f->w.io->read(f->w.io->arg, f->tree, out, sizeof *out, at) == sizeof *out) return 0;
-    return err_set(e, ERR_IO, "the log's tree is too short: start the node's daemon once, which mends it");
-}
-
-// Whether the latest frame is the outcome of that request, as its gateway has written it.
-static bool is_outcome_of(const struct walk *w, const char *req_id) {
-    struct err why;
-    if (w->frame.type != ENTRY_OUTCOME || !memmem(w->frame.data, w->frame.n, req_id, strlen(req_id))) return false;
-    json_t *o = json_parse(w->frame.data, w->frame.n, &why);
-    const char *id = json_string_value(json_object_get(o, "req_id"));
-    const char *part = json_string_value(json_object_get(o, "part"));
-    bool is = id && part && !strcmp(id, req_id) && !strcmp(part, "gateway");
-    json_decref(o);
-    return is;
-}
-
-static int find(struct finding *f, const char *req_id, struct err *e) {
-    bool found = false;
-    int step;
-    while ((step = walk_next(&f->w, e)) > 0) {
-        if (!walk_is_record(&f->w) || !is_outcome_of(&f->w, req_id)) continue;
-        found = true;
-        f->r.index = f->w.record.seq;
-        f->r.n = f->w.frame.n;
-        memcpy(f->text, f->w.frame.data, f->r.n);
-    }
-    if (step < 0) return -1;
-    if (!found) return err_set(e, ERR_NOT_FOUND, "the log has no outcome of the request %.64s", req_id);
-    return merkle_inclusion(read_tree, f, f->r.index, f->w.signed_tree.size, f->r.path, &f->r.n_path, e);
-}
-
-json_t *receipt_find(const struct audit_io *io, const char *dir, const char *req_id, struct err *e) {
-    char path[PATH_SIZE];
-    struct note_key key;
-    struct err why;
-    json_t *out = NULL;
-    struct finding *f = calloc(1, sizeof *f);
-    if (!f) {
-        err_set(e, ERR_INTERNAL, "out of memory");
-        return NULL;
-    }
-    if (!verify_key(io, dir, &key, e) && !path_join(path, dir, AUDIT_TREE, e) && !walk_open(&f->w, io, dir, &key, e)) {
-        f->tree = io->open(io->arg, path, false);
-        f->r.type = ENTRY_OUTCOME;
-        json_t *roster = load_roster(io, dir, &why);
-        if (!find(f, req_id, e)) {
-            f->r.text = f->text;
-            f->r.note = f->w.note;
-            f->r.note_len = f->w.note_len;
-            f->r.key = &key;
-            f->r.roster = roster;
-            out = receipt_json(&f->r);
-        }
-        json_decref(roster);
-        if (f->tree >= 0) io->close(io->arg, f->tree);
-        walk_close(&f->w);
-    }
-    free(f);
-    return out;
 }

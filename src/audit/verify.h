@@ -23,6 +23,7 @@ int verify_log(const struct audit_io *io, const char *dir, const uint8_t *root, 
 // For what carries its roster with it: fails where a root is given and the roster does not vouch for out->key.
 int verify_vouched(const json_t *roster, const uint8_t *root, struct verified *out, struct err *e) MUST_USE;
 int verify_key(const struct audit_io *io, const char *dir, struct note_key *out, struct err *e) MUST_USE; // reads it
+json_t *verify_roster(const struct audit_io *io, const char *dir, struct err *e); // reads it; a new reference
 
 // A receipt: what stands at `index` of a log.
 struct receipt {
@@ -41,6 +42,3 @@ json_t *receipt_json(const struct receipt *r); // a new reference; NULL when out
 // *record (a new reference) is what it says, also where it does not hold.
 int receipt_verify(const json_t *receipt, const uint8_t *root, struct verified *out, json_t **record,
                    struct err *e) MUST_USE;
-
-// The receipt of the latest outcome of a request in a log, whose gateway this node was. A new reference; ERR_NOT_FOUND.
-json_t *receipt_find(const struct audit_io *io, const char *dir, const char *req_id, struct err *e) MUST_USE;

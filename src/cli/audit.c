@@ -2,6 +2,7 @@
 // needs no daemon.
 #include "audit/fork.h"
 #include "audit/logs.h"
+#include "audit/prove.h"
 #include "audit/witnessed.h"
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -23,10 +24,13 @@ static const struct option options[] = {
      .type = OPTION_TEXT,
      .placeholder = "KEY",
      .help = "verify: the cluster's public root, in hexadecimal"},
-    {.name = "agent", .type = OPTION_TEXT, .placeholder = "A", .help = "tail: only what this agent asked for"},
+    {.name = "agent", .type = OPTION_TEXT, .placeholder = "A", .help = "tail, export: only what this agent asked for"},
     {.name = "node", .type = OPTION_TEXT, .placeholder = "NODE", .help = "tail: only what concerns this node"},
     {.name = "denied", .type = OPTION_FLAG, .help = "tail: only denials"},
-    {.name = "since", .type = OPTION_TEXT, .placeholder = "TIME", .help = "tail, report: 90m, 12h, 7d ago or less"},
+    {.name = "since",
+     .type = OPTION_TEXT,
+     .placeholder = "TIME",
+     .help = "tail, report, export: 90m, 12h, 7d ago or less"},
     {.name = "last",
      .letter = 'n',
      .type = OPTION_INT,
@@ -34,8 +38,20 @@ static const struct option options[] = {
      .max = 1000,
      .placeholder = "N",
      .help = "tail: how many (20)"},
-    {.name = "from", .type = OPTION_TEXT, .placeholder = "NODE", .help = "recover: the node that has a mirror"},
-    {.name = "format", .type = OPTION_TEXT, .placeholder = "F", .help = "report: text, json or csv"},
+    {.name = "from",
+     .type = OPTION_TEXT,
+     .placeholder = "X",
+     .help = "recover: the node that has a mirror; prove: how many records the log had"},
+    {.name = "to",
+     .type = OPTION_INT,
+     .min = 1,
+     .max = 9e15,
+     .placeholder = "N",
+     .help = "prove: how many it had then (all that are signed)"},
+    {.name = "format",
+     .type = OPTION_TEXT,
+     .placeholder = "F",
+     .help = "report: text, json or csv; export: jsonl or csv"},
     OPTION_JSON,
 };
 
@@ -98,6 +114,24 @@ static int verify_fork(const struct invocation *in, const json_t *proof, const u
     return CLI_OK;
 }
 
+static int verify_growth(const struct invocation *in, const json_t *proof, const uint8_t *root) {
+    struct verified v;
+    struct err e = {.code = ERR_NONE};
+    uint64_t from;
+    if (growth_verify(proof, root, &v, &from, &e)) return cli_fail(&e);
+    if (args_has(&in->args, "json")) {
+        json_t *o = json_pack("{s:i,s:b,s:s,s:I,s:I,s:b}", "v", 1, "ok", 1, "origin", v.key.name, "from",
+                              (json_int_t)from, "records", (json_int_t)v.records, "vouched", v.vouched);
+        int rc = audit_print_json(o);
+        json_decref(o);
+        return rc;
+    }
+    printf("%s: ok, the first %" PRIu64 " of %" PRIu64 " records are those that it had signed before, with %s\n",
+           v.key.name, from, v.records,
+           v.vouched ? "the key that the cluster's root vouches for" : "its own key (--root KEY asks whose that is)");
+    return CLI_OK;
+}
+
 static int verify_file(const struct invocation *in, const char *path, const uint8_t *root) {
     struct verified v;
     struct err e = {.code = ERR_NONE};
@@ -111,6 +145,8 @@ static int verify_file(const struct invocation *in, const char *path, const uint
     int rc;
     if (type && !strcmp(type, "fork"))
         rc = verify_fork(in, receipt, root);
+    else if (type && !strcmp(type, "growth"))
+        rc = verify_growth(in, receipt, root);
     else {
         int bad = !receipt || receipt_verify(receipt, root, &v, &record, &e);
         rc = bad ? cli_fail(&e) : tell(in, &v, record);
@@ -171,32 +207,45 @@ static int run(struct invocation *in) {
     static const struct {
         const char *word;
         int (*run)(struct invocation *in);
-    } table[] = {{"show", audit_show}, {"tail", audit_tail},           {"report", audit_report},  {"verify", verify},
-                 {"receipt", receipt}, {"reconcile", audit_reconcile}, {"recover", audit_recover}};
+        size_t most; // arguments
+    } table[] = {{"show", audit_show, 1},     {"tail", audit_tail, 1},       {"report", audit_report, 1},
+                 {"verify", verify, 1},       {"receipt", receipt, 1},       {"prove", audit_make_proof, 2},
+                 {"export", audit_export, 0}, {"recover", audit_recover, 1}, {"reconcile", audit_reconcile, SIZE_MAX}};
     const char *word = in->args.words[0];
     struct err e;
     for (size_t i = 0; i < COUNT_OF(table); i++) {
         if (strcmp(word, table[i].word) != 0) continue;
-        if (in->args.n_words <= 2 || table[i].run == audit_reconcile) return table[i].run(in);
-        err_set(&e, ERR_INVALID, "%s takes one argument at most", word);
+        if (in->args.n_words - 1 <= table[i].most) return table[i].run(in);
+        err_set(&e, ERR_INVALID, "%s takes %s", word,
+                !table[i].most      ? "no argument"
+                : table[i].most > 1 ? "two arguments at most"
+                                    : "one argument at most");
         return cli_usage(in->command, &e);
     }
-    err_set(&e, ERR_INVALID, "'%.64s' is none of show, tail, report, verify, receipt, reconcile and recover", word);
+    err_set(&e, ERR_INVALID,
+            "'%.64s' is none of show, tail, report, verify, receipt, prove, export, reconcile and recover", word);
     return cli_usage(in->command, &e);
 }
 
 const struct command command_audit = {
     .name = "audit",
     .group = "Who may run what",
-    .arguments = "show REQ_ID|tail|report|verify [DIR|FILE]|receipt REQ_ID|reconcile DIR..|recover",
+    .arguments =
+        "show REQ_ID|tail|report|verify [DIR|FILE]|receipt REQ_ID|prove WHAT [DIR]|export|reconcile DIR..|recover",
     .summary = "who ran what where, and whether the log of it is whole",
     .details =
         "Reads the audit logs of this node's home; all but recover need no daemon.\n"
         "show REQ_ID     who asked, by which rules, what ran where; whether the log of it is whole\n"
         "tail            the latest records (--json: one JSON object per line)\n"
         "report          requests, tokens and denials per agent, model and nodes\n"
-        "verify          checks all logs of this home, a log's folder, a receipt, or the proof of a fork; offline\n"
+        "verify          checks all logs of this home, a log's folder, a receipt, or a proof; offline\n"
         "receipt REQ_ID  the outcome of a request with the proof that it is in the log\n"
+        "prove WHAT      the record of this number, or the latest one of a request, in a receipt's form; with --from N "
+        "and\n"
+        "                maybe --to M: that the log with M records begins with the N that it had; of this home's "
+        "latest\n"
+        "                log, or of that in DIR\n"
+        "export          all records, one JSON object per line or as CSV, of the logs as far as they verify\n"
         "reconcile DIR.. whether what these logs (one: and this home's) say of each other's nodes stands there, too\n"
         "recover         gives up records that are lost, on record, so that this node computes again; with --from "
         "NODE\n"
@@ -204,7 +253,7 @@ const struct command command_audit = {
     .min_words = 1,
     .max_words = 16,
     .completes = COMPLETES_WORDS,
-    .words = "show|tail|report|verify|receipt|reconcile|recover",
+    .words = "show|tail|report|verify|receipt|prove|export|reconcile|recover",
     .options = options,
     .n_options = COUNT_OF(options),
     .settings = SETTINGS_API,

@@ -36,3 +36,5 @@ int audit_tail(struct invocation *in);
 int audit_report(struct invocation *in);
 int audit_reconcile(struct invocation *in);
 int audit_recover(struct invocation *in);
+int audit_make_proof(struct invocation *in);
+int audit_export(struct invocation *in);

@@ -1,5 +1,6 @@
 """The audit log on real nodes: what it says of a request, that nothing goes on without it, and that two verifiers which share no
 code agree on it (G1, G2, G7, G13)."""
+import csv
 import glob
 import json
 import os
@@ -94,6 +95,93 @@ def forge_receipt(path):
         with open(path, "w", encoding="utf-8") as f:
             json.dump({**whole, member: change(whole[member])}, f)
         check(not verify(path)[0], f"a receipt with another {member} holds")
+
+
+def audit(home, *words):
+    return subprocess.run([NEBULUS, "audit", *words], env={**os.environ, "NEBULUS_HOME": home}, capture_output=True, text=True,
+                          check=False)
+
+
+def keep(home, done):
+    check(done.returncode == 0, done)
+    path = os.path.join(home, "proof.json")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(done.stdout)
+    return path, json.loads(done.stdout)
+
+
+def heads(home):
+    """The sizes that the log's checkpoints sign."""
+    with open(os.path.join(log_of(home), "log"), "rb") as f:
+        return [int(line) for line in re.findall(rb"\n([0-9]+)\n[A-Za-z0-9+/=]{44}\n\n", f.read())]
+
+
+def test_prove():
+    """Each record, and growth between each two checkpoints, as both verifiers agree; and nothing else."""
+    home = tempfile.mkdtemp(prefix="audit-", dir=os.getcwd())
+    try:
+        daemon = lone(home)
+        id_of = [ask(daemon).json["id"] for _ in range(3)][0]
+        end_process(daemon.process)
+        every = records(home)
+        for record in every:
+            path, said = keep(home, audit(home, "prove", str(record["seq"])))
+            check(said["type"] == record["type"] and json.loads(said["record"]) == record, f"{said} is not {record}")
+            check(verify(path)[0], f"the proof of {record} does not hold")
+        forge_receipt(path)
+        path, said = keep(home, audit(home, "prove", id_of, log_of(home)))
+        check(json.loads(said["record"]) == [r for r in every if r.get("req_id") == id_of][-1], said)
+        check(audit(home, "prove", str(len(every))).returncode == 5, "a record that is not there is proven")
+        sizes = heads(home)
+        check(len(sizes) > 2 and sizes[-1] == len(every), sizes)
+        for size in sizes[:-1]:
+            path, said = keep(home, audit(home, "prove", "--from", str(size)))
+            check(said["growth"]["size"] == size and verify(path)[0], f"the growth from {size} on does not hold")
+        path, said = keep(home, audit(home, "prove", "--from", str(sizes[0]), "--to", str(sizes[1])))
+        check(verify(path)[0], said)
+        wrong = {"type": "fork", "held": said["head"], "head": said["held"],
+                 "growth": {**said["growth"], "root": said["head"].split("\n")[2]}}
+        for member, value in wrong.items():
+            with open(path, "w", encoding="utf-8") as f:
+                json.dump({**said, member: value}, f)
+            check(not verify(path)[0], f"a proof with another {member} holds")
+        gone = next((n for n in range(1, sizes[-1]) if n not in sizes), None)
+        if gone:
+            done = audit(home, "prove", "--from", str(gone))
+            check(done.returncode == 5 and "the next one is of" in done.stderr, done)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_export():
+    """All of the log, and what is damaged is said to be."""
+    home = tempfile.mkdtemp(prefix="audit-", dir=os.getcwd())
+    try:
+        daemon = lone(home)
+        ask(daemon)
+        end_process(daemon.process)
+        every = records(home)
+        done = audit(home, "export")
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        check(done.returncode == 0 and f": ok, {len(every)} of {len(every)} records" in done.stderr, done)
+        origins = {line["log"] for line in lines}
+        check([line["record"] for line in lines] == every and len(origins) == 1, f"{lines} is not {every}")
+        owners = [r for r in every if r.get("agent") == "owner"]
+        done = audit(home, "export", "--agent", "owner", "--format", "csv")
+        rows = list(csv.DictReader(done.stdout.splitlines()))
+        check([int(r["seq"]) for r in rows] == [r["seq"] for r in owners] and owners, rows)
+        check({r["log"] for r in rows} == origins, rows)
+        tokens = [str(r["tokens"]["out"]) for r in owners if r["type"] == "outcome"]
+        check([r["tokens_out"] for r in rows if r["type"] == "outcome"] == tokens and tokens, rows)
+        check(not audit(home, "export", "--agent", "nobody").stdout, "another agent's records")
+        check(audit(home, "export", "--format", "text").returncode == 2, "any format will do")
+        with open(os.path.join(log_of(home), "log"), "r+b") as f:
+            f.seek(-20, os.SEEK_END)
+            f.write(b"\0")
+        done = audit(home, "export")
+        check(done.returncode == 1 and "NOT ok" in done.stderr, done)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_damage():
@@ -308,6 +396,6 @@ def test_two_nodes():
 
 
 if __name__ == "__main__":
-    TESTS = [test_one_node, test_damage, test_damaged_log_stops_the_node, test_killed_anywhere, test_full_disk,
-             test_cluster_changes_while_an_answer_is_written, test_two_nodes]
+    TESTS = [test_one_node, test_prove, test_export, test_damage, test_damaged_log_stops_the_node, test_killed_anywhere,
+             test_full_disk, test_cluster_changes_while_an_answer_is_written, test_two_nodes]
     run_tests([torture] if "torture" in sys.argv else TESTS, sys.argv[3:])

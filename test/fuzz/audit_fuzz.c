@@ -57,6 +57,7 @@ static void receipt(const char *text, size_t n) {
     if (o && receipt_verify(o, root, &v, &record, &e) && !e.msg[0]) abort();
     uint64_t parted;
     if (o && fork_verify(o, root, &v, &parted, &e) && !e.msg[0]) abort();
+    if (o && !growth_verify(o, NULL, &v, &parted, &e) && !fork_verify(o, NULL, &v, &parted, &e)) abort();
     struct growth g, again;
     if (o && !growth_read(o, &g, &e)) { // what is accepted is the same when it is written
         json_t *written = growth_json(&g);
