@@ -219,8 +219,19 @@ static void count(struct metrics *m, const struct answer_figures *f) {
 }
 
 // ---------------------------------------------------------------- what the course tells
+// An agent that was revoked, or whose time is over, gets no further token of what runs. True: the job is gone.
+static bool is_barred(struct job *j) {
+    struct err why;
+    const struct agent *g = j->who.agent;
+    if (!g || agent_state(g, (int64_t)(clock_wall_ns() / NS_PER_S)) == AGENT_ACTIVE) return false;
+    err_set(&why, ERR_DENIED, "the agent that asks has been revoked, or its time is over");
+    finish_failed(j, &why);
+    return true;
+}
+
 static void on_text(void *arg, const char *text, size_t len, int32_t tokens) {
     struct job *j = arg;
+    if (is_barred(j)) return;
     j->told = tokens;
     if (j->state != JOB_DECODE) enter(j, JOB_DECODE);
     j->last_ns = clock_mono_ns();
@@ -237,6 +248,7 @@ static void on_begin(void *arg, const struct gen_begin *b) {
     struct job *j = arg;
     struct err why;
     if (j->state != JOB_QUEUED) return; // a worker that says so twice
+    if (is_barred(j)) return;
     enter(j, JOB_PREFILL);
     if (spend_read(j->spend, b->prompt_tokens, b->answer_tokens, &why)) {
         finish_failed(j, &why);

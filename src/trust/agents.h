@@ -53,7 +53,7 @@ const struct agent *agents_create(struct agents *a, const struct agent *wish, in
 // Another key; earlier ones end, unless `keep`. "owner" is made where it is not there.
 const struct agent *agents_rotate(struct agents *a, const char *name, bool keep, int64_t now, char secret[AGENT_SECRET],
                                   struct err *e) MUST_USE;
-// It and its sub-agents may nothing from now on. Of "owner" only the keys end.
+// It and its sub-agents may nothing from now on: their running answers end, too. Of "owner" only the keys end.
 int agents_revoke(struct agents *a, const char *name, int64_t now, struct err *e) MUST_USE;
 
 // ---- questions

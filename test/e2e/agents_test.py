@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-from harness import check, run_tests, wait_until
+from harness import PACED, Stream, check, run_tests, wait_until
 from lone import NEBULUS, expect, node, permit
 
 DENIED, NOT_FOUND, USAGE, FAILED = 4, 5, 2, 1
@@ -65,6 +65,23 @@ def test_it_is_recorded():
         check([one.get("change") for one in tail("--agent", "bob")][-1] == "revoked", "a revocation is not recorded")
         rows = json.loads(n.cli("audit", "report", "--json").stdout)["rows"]
         check({one["agent"]: (one["requests"], one["denied"]) for one in rows} == {"ann": (1, 0), "bob": (1, 1)}, rows)
+
+
+def test_running_answers_end_with_their_agent():
+    with node(emulate=PACED) as n:
+        n.apply(permit("all"))
+        ann = n.create("ann")
+        sub = n.create("sub", "--parent", "ann")
+        running = [Stream("127.0.0.1", n.daemon.port, "/v1/completions",
+                          {"prompt": "one two", "max_tokens": 400, "ignore_eos": True}, {"authorization": f"Bearer {key}"})
+                   for key in (ann, sub)]
+        for stream in running:
+            stream.first_text()
+        n.cli("agent", "revoke", "ann")
+        for stream in running:
+            stream.read()
+            check(not stream.done and stream.error and "revoked" in stream.error["message"], f"{stream.error}")
+        n.daemon.wait_idle()
 
 
 def test_keys_end():
@@ -139,5 +156,5 @@ def test_a_damaged_file_lets_nobody_in():
         n.start()
 
 
-run_tests([test_agents_ask, test_it_is_recorded, test_keys_end, test_nobody_sees_keys, test_a_damaged_file_lets_nobody_in],
-          sys.argv[3:])
+run_tests([test_agents_ask, test_it_is_recorded, test_running_answers_end_with_their_agent, test_keys_end,
+           test_nobody_sees_keys, test_a_damaged_file_lets_nobody_in], sys.argv[3:])
