@@ -261,7 +261,8 @@ static void assert_all_see_all(void) {
     char name[] = "node-0";
     for (int k = 0; k < NODES; k++, name[5]++)
         for (int i = 0; i < NODES; i++)
-            if (i != k && !is_there(i, name)) fail_msg("node %d does not see %s", i, name);
+            if (i != k && world.nodes[i].mdns && world.nodes[k].mdns && !is_there(i, name))
+                fail_msg("node %d does not see %s", i, name);
 }
 
 static void test_many_stay_and_cost_little(void **state) {
@@ -277,7 +278,8 @@ static void test_many_stay_and_cost_little(void **state) {
     if (per_minute > 4 * (NODES + 1)) fail_msg("%u packets a minute", (unsigned)per_minute);
 }
 
-// However the losses fall: each question and each answer may be among them, for each one that hears it.
+// However the losses fall: each question and each answer may be among them, for each one that hears it. At the end one
+// is killed: all others miss it, and it alone.
 static void test_losses(void **state) {
     for (unsigned seed = 0; seed < 40; seed++) {
         end(state);
@@ -290,6 +292,13 @@ static void test_losses(void **state) {
             pass(20);
             assert_all_see_all();
         }
+        pass_ms(497 * seed);
+        world.nodes[0].deaf = true;
+        pass(25);
+        for (int i = 1; i < NODES; i++) assert_false(is_there(i, "node-0"));
+        free(world.nodes[0].mdns);
+        world.nodes[0].mdns = NULL;
+        assert_all_see_all();
     }
 }
 

@@ -94,11 +94,17 @@ def test_a_request_comes_first():
 def test_jobs_correct_it():
     with daemon(NEBULUS, SMALL, **{**SETTINGS, "profile": "off"}) as d:
         check(profiles(d)[0]["source"] == "guessed" and profiles(d)[0]["error"] == 1, profiles(d))
-        for jobs, source in ((1, "guessed"), (2, "measured")):  # one job says nothing of how far off predictions are
-            prompt = list(range(300 + 10 * jobs, 500))
+        for jobs in range(1, 25):
+            prompt = list(range(300 + 5 * jobs, 500))
             check(d.complete(prompt, max_tokens=20, ignore_eos=True).status == 200, "no answer")
             p = wait_until("it is corrected", lambda n=jobs: next((p for p in profiles(d) if p["jobs"] == n), None))
-            check(p["source"] == source and p["error"] >= 1 / jobs, p)
+            check(p["error"] >= 1 / jobs and (p["error"] < 1) == (p["source"] == "measured"), p)
+            # one job says nothing of how far off predictions are; as long as others take the machine away between two
+            # jobs, predictions can be so far off that they are worth no more than a guess
+            if jobs > 1 and p["source"] == "measured":
+                break
+            check(jobs > 1 or p["source"] == "guessed", p)
+        check(p["source"] == "measured", p)
         check(not d.log().count("was measured"), p)
         check("guessed" not in cli(d) and "measured" in cli(d, "random"), cli(d))
         cli(d, "nobody", code=5)
