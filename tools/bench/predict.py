@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """How far the planner's predictions are off: real jobs on two real nodes, a core each, with what they took beside what was said.
 
-    predict.py BUILD_DIR [--learn 20] [--jobs 40] [--seed 1] [--quick]
+    predict.py BUILD_DIR [--learn 20] [--jobs 40] [--seed 1] [--samples FILE] [--quick]
 
 Both nodes measure the model first. Then come LEARN jobs from which the profiles go on learning, and JOBS that count: prompts of
 50 to 3,000 tokens and answers of 8 to 100, both even in the logarithm; half of them are placed by the planner, the others stay
 on a node or go over the pair, as their headers say; a quarter are in the company of another one, of which the earlier one can
 know nothing when it is placed. An error is
-|predicted - measured| / measured, as a client sees TTFT and total. The last line is one JSON object.
+|predicted - measured| / measured, as a client sees TTFT and total. The last line is one JSON object. FILE gets one for each job, the
+first ones, too: what was asked, predicted and measured, how long both nodes had been idle, and the machine's load.
 """
 import argparse
 import json
 import math
+import os
 import random
 import sys
 import threading
@@ -40,7 +42,7 @@ class Job:
         self.prompt = [rng.randrange(300, 8000) for _ in range(even(rng, PROMPT[0], 300 if quick else PROMPT[1]))]
         self.tokens = even(rng, *ANSWER)
         self.way = rng.choice(WAYS)
-        self.kind, self.errors, self.text, self.planned = "", None, "", True
+        self.kind, self.errors, self.text, self.planned, self.raw = "", None, "", True, {}
 
     def run(self, port):  # in a thread
         try:
@@ -57,6 +59,9 @@ class Job:
             raise SystemExit(f"nothing was predicted for {self.way or 'a job without a place'}: {json.dumps(sample.trace)}")
         said = [plan["predicted"][name] / 1000 for name in ("ttft_ms", "total_ms")]
         self.errors = [abs(a - b) / b for a, b in zip(said, (sample.ttft, sample.total))]
+        self.raw = {"prompt": len(self.prompt), "tokens": self.tokens,
+                    "mode": plan["mode"], "prefill": plan["prefill"], "decode": plan["decode"], "predicted": plan["predicted"],
+                    "ttft_ms": sample.ttft * 1000, "total_ms": sample.total * 1000, "load": os.getloadavg()[0]}
         self.kind = "pair" if plan["mode"] == "disaggregated" else "local"
         self.text = (f"{len(self.prompt):>5} + {self.tokens:<3} {plan['prefill']:>5} -> {plan['decode']:<5} "
                      f"TTFT {said[0]:6.3f} was {sample.ttft:6.3f}, total {said[1]:6.3f} was {sample.total:6.3f} s")
@@ -64,9 +69,9 @@ class Job:
 
 def run_jobs(port, rng, count, o, counted):
     """Runs jobs, a quarter of them in company; returns them."""
-    done, misses = [], 0
+    done, misses, ended = [], 0, time.monotonic()
     while len(done) < count:
-        jobs = [Job(rng, o.quick)]
+        jobs, idle = [Job(rng, o.quick)], time.monotonic() - ended
         threads = [threading.Thread(target=jobs[0].run, args=(port,))]
         threads[0].start()
         if rng.random() < 1 / 7 and len(done) + 1 < count:  # of eight jobs, two
@@ -76,6 +81,7 @@ def run_jobs(port, rng, count, o, counted):
             threads[1].start()
         for thread in threads:
             thread.join()
+        ended = time.monotonic()
         for i, job in enumerate(jobs):
             if job.errors is None and job.planned:
                 raise SystemExit(f"a job has failed: {job.text}")
@@ -88,6 +94,9 @@ def run_jobs(port, rng, count, o, counted):
                 continue
             job.kind = "company" if len(jobs) > 1 else job.kind
             print(f"{'   ' if counted else '(l)'} {job.text}{' *' if i else ''}", flush=True)
+            if o.samples:
+                raw = {**job.raw, "counted": counted, "company": len(jobs) > 1, "idle_s": 0 if i else round(idle, 3)}
+                print(json.dumps(raw), file=o.samples, flush=True)
         done += [job for job in jobs if job.planned]
         time.sleep(0.2 if o.quick else BETWEEN)
     return done
@@ -129,6 +138,7 @@ def main():
     parser.add_argument("--learn", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--samples", type=argparse.FileType("w"), metavar="FILE", help="one JSON line per job")
     parser.add_argument("--quick", action="store_true", help="a few short jobs")
     o = parser.parse_args()
     o.nebulus = f"{o.build}/nebulus"
