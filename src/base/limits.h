@@ -93,7 +93,7 @@
 #define LIMIT_STATIC_PEERS        32u          // addresses in the setting peers
 #define LIMIT_WITNESS_LOGS        64u          // audit logs of one node that another one witnesses, ever
 #define LIMIT_MIRRORS_MB          16777216u    // disk space for mirrors of such logs, MB
-#define LIMIT_DISCOVERED          128u         // nodes that are heard of on the network and shown
+#define LIMIT_DISCOVERED          160u         // nodes that are heard of on the network and shown
 #define LIMIT_CONFIG_BYTES        (1u << 20)   // nebulus.conf
 #define LIMIT_TEMPLATE_BYTES      (1u << 20)   // a chat template's source
 #define LIMIT_TEMPLATE_OUTPUT     (32u << 20)  // a rendered prompt, bytes

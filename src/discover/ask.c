@@ -64,7 +64,7 @@ static uint64_t gather(struct mdns *m, struct link *l, struct questions *q, uint
     uint64_t next = MDNS_NEVER;
     for (size_t i = 0; i < MDNS_SERVICES; i++) {
         struct heard *h = &m->heard[i];
-        if (!h->used || h->link != l->number) continue;
+        if (!h->used || h->guest || h->link != l->number) continue;
         q->who |= take_due(&h->ptr, 0, now, &next);
         unsigned srv = take_due(&h->srv, 1, now, &next), txt = take_due(&h->txt, 1, now, &next);
         if (srv) ask_for(q, &h->name, DNS_SRV, srv);

@@ -18,6 +18,9 @@ struct source {
 // those that have none, without a fixed quota (dynamic thresholds: Choudhury and Hahne, 1998).
 static bool may_have_more(size_t n, size_t spare) { return spare > SHARE * n; }
 
+// The place of the next guest.
+static size_t guest(const struct mdns *m) { return m->io.random(m->io.arg) % MDNS_GUESTS; }
+
 uint64_t life_end(const struct life *life) {
     return life->ttl_ms ? life->heard_ns + life->ttl_ms * NS_PER_MS : MDNS_NEVER;
 }
@@ -68,11 +71,11 @@ bool heard_knows(const struct mdns *m, unsigned link, const struct dns_name *ins
 
 static bool is_over(const struct heard *h) { return !h->ptr.ttl_ms && !h->srv.ttl_ms && !h->txt.ttl_ms; }
 
-// A free place, or that of the one that is gone for longest.
+// A free place, or that of the one that is gone for longest; else a guest's.
 static struct heard *spare(const struct source *s) {
     struct heard *best = NULL;
     size_t has = 0, vacant = 0;
-    for (size_t i = 0; i < MDNS_SERVICES; i++) {
+    for (size_t i = MDNS_GUESTS; i < MDNS_SERVICES; i++) {
         struct heard *h = &s->m->heard[i];
         if (h->used && !is_over(h)) {
             has += h->link == s->l->number && mdns_same_address(&h->from, s->address);
@@ -83,13 +86,14 @@ static struct heard *spare(const struct source *s) {
     }
     if (may_have_more(has, vacant)) return best;
     s->m->counts.refused++;
-    return NULL;
+    return &s->m->heard[guest(s->m)];
 }
 
 static struct heard *find_or_make(const struct source *s, const struct dns_name *name, uint32_t ttl) {
     struct heard *h = find(s->m, s->l->number, name);
     if (h || !ttl || !(h = spare(s))) return h;
     *h = (struct heard){.used = true, .link = s->l->number, .name = *name, .from = *s->address};
+    h->guest = h < s->m->heard + MDNS_GUESTS;
     h->want_ns = s->now + mdns_between(s->m, 20, 120); // the rest may come by itself
     return h;
 }
@@ -135,6 +139,7 @@ static struct heard_host *host_place(const struct source *s, const struct dns_na
     for (size_t i = 0; i < MDNS_HOSTS; i++) {
         struct heard_host *a = &s->m->hosts[i];
         if (!a->life.ttl_ms) {
+            if (i < MDNS_GUESTS) continue;
             if (!spare) spare = a;
             vacant++;
             continue;
@@ -148,7 +153,7 @@ static struct heard_host *host_place(const struct source *s, const struct dns_na
     if (!ttl) return NULL;
     if (n < MDNS_ADDRESSES && may_have_more(has, vacant)) return spare;
     s->m->counts.refused++;
-    return NULL;
+    return n < MDNS_ADDRESSES ? &s->m->hosts[guest(s->m)] : NULL;
 }
 
 static void flush_others(struct mdns *m, unsigned link, const struct dns_record *rr, unsigned family, uint64_t now) {
@@ -167,6 +172,10 @@ static bool may_be_there(const struct source *s, const struct mdns_address *addr
     return false;
 }
 
+static bool same_host(const struct heard_host *a, const struct dns_record *rr, const struct mdns_address *address) {
+    return dns_name_same(&a->host, &rr->name) && mdns_same_address(&a->address, address);
+}
+
 static void hear_host(const struct source *s, const struct dns_record *rr) {
     struct mdns_address address = {.family = rr->type == DNS_A ? MDNS_FOUR : MDNS_SIX};
     unsigned link = s->l->number;
@@ -174,7 +183,7 @@ static void hear_host(const struct source *s, const struct dns_record *rr) {
     if (!is_wanted_host(s->m, link, &rr->name) || !may_be_there(s, &address)) return;
     struct heard_host *a = host_place(s, &rr->name, &address, rr->ttl);
     if (a) {
-        if (!a->life.ttl_ms)
+        if (!a->life.ttl_ms || !same_host(a, rr, &address))
             *a = (struct heard_host){.link = link, .host = rr->name, .address = address, .from = *s->address};
         hear(s->m, &a->life, rr->ttl, s->address->family, 1, s->now);
     }

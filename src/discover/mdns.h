@@ -8,7 +8,9 @@
 //
 // Hearsay is kept fairly: of the places for instances and for addresses, and of the bytes that are looked at, whoever
 // sends gets a share by the address that it sends from. So a flood changes nothing for others, unless it forges about
-// as many addresses as there are places. An address counts only where it is of this link, or the one that tells it.
+// as many addresses as there are places; then it hides none of those that were there before, and newcomers take turns
+// with the forged ones as guests: each of them takes the place of a guest by chance, so that whoever goes on saying
+// that it is there is heard now and then. An address counts only where it is of this link, or the one that tells it.
 //
 // What deviates from RFC 6762: probes do not ask for unicast answers, which would reach only one of the responders of a
 // host (section 15.1); while nobody is found, questions are at most MDNS_ASK_MOST_S apart instead of an hour, so that
@@ -21,8 +23,9 @@ enum {
     MDNS_TTL_S = 20,
     MDNS_LINKS = 16,       // interfaces
     MDNS_ADDRESSES = 8,    // of this node on one interface; of another node
-    MDNS_SERVICES = 128,   // instances heard, on all interfaces; beyond, no others
-    MDNS_HOSTS = 512,      // addresses heard
+    MDNS_SERVICES = 160,   // instances heard, on all interfaces; beyond, no others
+    MDNS_HOSTS = 544,      // addresses heard
+    MDNS_GUESTS = 32,      // of both: the first places, for those who get no other one
     MDNS_TTL_MOST_S = 120, // what others claim beyond it is not believed
     MDNS_ASK_MOST_S = 60,
     MDNS_GONE_S = 600,       // how long one that is gone is remembered

@@ -26,7 +26,7 @@ struct life {
 };
 
 struct heard {
-    bool used;
+    bool used, guest; // guest: it is not asked after, as there may be any number of them
     unsigned link;
     struct dns_name name;     // of the instance
     struct mdns_address from; // who named it first

@@ -672,18 +672,20 @@ static void test_flood(void **state) {
     assert_false(is_there(0, "flood-3")); // whatever it claimed its time to be
 }
 
-// A fake instance of node 0's service, with a host and an address of its own.
-static void fake(int stranger, int number) {
+// A fake instance of node 0's service, with a host and addresses of its own.
+static void fake(int stranger, int number, int addresses) {
     char label[32];
     snprintf(label, sizeof label, "fake-%d", number);
     const struct dns_record srv = service(label, label, 1);
     struct dns_record ptr = {.name = world.nodes[0].mdns->type, .type = DNS_PTR, .class = DNS_IN, .ttl = 120};
     struct dns_record a = {.name = srv.target, .type = DNS_A, .class = DNS_IN, .ttl = 120, .len = 4};
     ptr.target = srv.name;
-    memcpy(a.data, (const uint8_t[]){10, 0, 0, (uint8_t)number}, 4);
     say_from(stranger, 0, &ptr);
     say_from(stranger, 0, &srv);
-    say_from(stranger, 0, &a);
+    for (int k = 0; k < addresses; k++) {
+        memcpy(a.data, (const uint8_t[]){10, 0, 0, (uint8_t)(number + 31 * k)}, 4);
+        say_from(stranger, 0, &a);
+    }
 }
 
 // Fakes that are refreshed all the time hide neither those who were there before nor those who come, whether they come
@@ -698,7 +700,7 @@ static void test_newcomers_during_a_flood(void **state) {
         start(1, "edge");
         pass(5);
         for (int i = 0; i < ROUNDS * FAKES; i++) {
-            fake(STRANGER + i % senders[n], i % FAKES);
+            fake(STRANGER + i % senders[n], i % FAKES, 1);
             pass_ms(50);
             if (i == 2 * FAKES) start(2, "third");
             if (i % 20) continue;
@@ -710,6 +712,32 @@ static void test_newcomers_during_a_flood(void **state) {
         assert_true(count(0).refused > FAKES);
         assert_true(is_there(0, "fake-1")); // some of them are shown
     }
+}
+
+// As many senders as there are places, and more: none of those who were there is hidden, a newcomer is heard again and
+// again, with its address, and nobody is made to ask more.
+static void test_more_senders_than_places(void **state) {
+    enum { FORGED = 2 * MDNS_HOSTS, EACH_MS = 40, ROUNDS = 4 };
+    size_t heard = 0, looks = 0;
+    (void)state;
+    start(0, "prime");
+    start(1, "edge");
+    pass(5);
+    uint64_t before = 0;
+    for (int i = 0; i < ROUNDS * FORGED; i++) {
+        fake(STRANGER + i % FORGED, i % FORGED, MDNS_ADDRESSES);
+        pass_ms(EACH_MS);
+        if (i == FORGED) start(2, "third");
+        if (i == FORGED) before = world.packets;
+        if (!is_there(0, "edge")) fail_msg("fake %d: one that was there", i);
+        if (i <= FORGED) continue;
+        const struct mdns_node *third = see(0, "third");
+        heard += third && !third->gone && third->n_places;
+        looks++;
+    }
+    if (heard < looks / 100) fail_msg("a newcomer was heard at %zu of %zu looks", heard, looks);
+    uint64_t per_s = (world.packets - before) * 1000 / ((uint64_t)looks * EACH_MS);
+    if (per_s > 10) fail_msg("%u packets a second", (unsigned)per_s);
 }
 
 // One instance is enough for it: each of its hosts, of which it names one after another, has addresses.
@@ -875,6 +903,7 @@ int main(void) {
         TEST(test_truncated_question),
         TEST(test_flood),
         TEST(test_newcomers_during_a_flood),
+        TEST(test_more_senders_than_places),
         TEST(test_flood_of_addresses),
         TEST(test_much_from_one_hides_nobody),
         TEST(test_addresses_elsewhere),
