@@ -7,8 +7,8 @@ Both nodes measure the model first. Then come LEARN jobs from which the profiles
 50 to 3,000 tokens and answers of 8 to 100, both even in the logarithm; half of them are placed by the planner, the others stay
 on a node or go over the pair, as their headers say; a quarter are in the company of another one, of which the earlier one can
 know nothing when it is placed. An error is
-|predicted - measured| / measured, as a client sees TTFT and total. The last line is one JSON object. FILE gets one for each job, the
-first ones, too: what was asked, predicted and measured, how long both nodes had been idle, and the machine's load.
+|predicted - measured| / measured, as a client sees TTFT and total. The last line is one JSON object. FILE gets one for each job,
+the first ones, too: what was asked, predicted and measured, how long both nodes had been idle, and the machine's load.
 """
 import argparse
 import json
