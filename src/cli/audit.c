@@ -230,8 +230,7 @@ static int run(struct invocation *in) {
 const struct command command_audit = {
     .name = "audit",
     .group = "Who may run what",
-    .arguments =
-        "show REQ_ID|tail|report|verify [DIR|FILE]|receipt REQ_ID|prove WHAT [DIR]|export|reconcile DIR..|recover",
+    .arguments = "show ID|tail|report|verify [PATH]|receipt ID|prove WHAT|export|reconcile DIR..|recover",
     .summary = "who ran what where, and whether the log of it is whole",
     .details =
         "Reads the audit logs of this node's home; all but recover need no daemon.\n"
