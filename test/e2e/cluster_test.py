@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 
-from harness import Daemon, check, end_process, free_port, run_tests, start_process, wait_until
+from harness import Daemon, check, end_process, free_port, in_parallel, run_tests, start_process, wait_until
 
 NEBULUS = sys.argv[1]
 PASSPHRASE = "correct horse battery staple"
@@ -301,6 +301,22 @@ def test_bad_tokens():
         b.fails(1, "belongs to cluster 'lab'", "join", invitation.token)
         b.ok("leave")
         b.fails(4, "used|invite", "join", invitation.token)
+
+
+def test_raced_token():
+    """Two machines come with the same token at the same time: one is let in."""
+    with nodes("alpha", "beta", "gamma") as (a, b, c):
+        init(a)
+        invitation = a.invite()
+        results = in_parallel([lambda node=node: node.run("join", invitation.token) for node in (b, c)])
+        codes = [result.code for result in results]
+        check(codes.count(0) == 1 and max(codes) in (1, 4), f"{results[0]} {results[1]}")
+        check(invitation.end() == 0, invitation.text())
+        winner, loser = (b, c) if codes[0] == 0 else (c, b)
+        all_up(a, winner)
+        loser.fails(4, "used|invite", "join", invitation.token)
+        names = sorted(one["name"] for one in a.get("/nebulus/v1/nodes")["nodes"])
+        check(names == sorted((a.name, winner.name)), f"{names}")
 
 
 def test_withdrawn():
