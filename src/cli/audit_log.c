@@ -53,6 +53,17 @@ const char *audit_text(const json_t *o, const char *name) {
     return text ? text : "";
 }
 
+const char *audit_at(const json_t *outcome, const char *phase) {
+    const json_t *list = json_object_get(outcome, "computed"), *one, *best = NULL;
+    bool reads = !strcmp(phase, "prefill");
+    size_t i;
+    json_array_foreach(list, i, one) {
+        if (reads && !json_is_true(json_object_get(one, "read"))) continue;
+        if (!best || (!reads && audit_number(one, NULL, "wrote") > audit_number(best, NULL, "wrote"))) best = one;
+    }
+    return best ? audit_text(best, "node") : audit_text(outcome, phase);
+}
+
 int64_t audit_number(const json_t *o, const char *group, const char *name) {
     return json_integer_value(json_object_get(group ? json_object_get(o, group) : o, name));
 }

@@ -14,7 +14,10 @@ int audit_read_all(const struct paths *p, const char *containing, audit_reader *
                    struct err *e) MUST_USE;
 int audit_read_log(const char *dir, const char *containing, audit_reader *read, void *arg, struct err *e) MUST_USE;
 
-const char *audit_text(const json_t *o, const char *name);                          // "" where there is none
+const char *audit_text(const json_t *o, const char *name); // "" where there is none
+// The node that has read the prompt ("prefill") or written most of the answer ("decode"), by a gateway's outcome; where
+// that does not say, the one that was to. "" = none.
+const char *audit_at(const json_t *outcome, const char *phase);
 int64_t audit_number(const json_t *o, const char *group, const char *name);         // group may be NULL; 0 likewise
 int audit_since(const struct invocation *in, int64_t *out, struct err *e) MUST_USE; // --since; ns since 1970
 

@@ -31,18 +31,23 @@ static void add_rows(json_t *to, const char *key, int64_t bytes) {
     json_object_set_new(to, key, json_integer(json_integer_value(json_object_get(to, key)) + bytes));
 }
 
-static void read_outcome(struct reconciling *r, const json_t *o, const char *req) {
-    static const char *const members[] = {"prefill", "decode"};
-    const char *finish = audit_text(o, "finish");
+static void want(struct reconciling *r, const char *req, const char *node) {
     char key[KEY_SIZE];
-    if (strcmp(audit_text(o, "part"), "gateway") != 0 || (strcmp(finish, "stop") != 0 && strcmp(finish, "length") != 0))
-        return;
-    for (size_t i = 0; i < COUNT_OF(members); i++) {
-        const char *at = audit_text(o, members[i]);
-        if (!*at || !strcmp(at, r->node)) continue;
-        key_of(key, req, at, "");
-        json_object_set_new(r->wanted, key, json_string(r->node));
-    }
+    if (!*node || !strcmp(node, r->node)) return;
+    key_of(key, req, node, "");
+    json_object_set_new(r->wanted, key, json_string(r->node));
+}
+
+// Logs of before `computed` name the nodes that were to compute, which were asked for certain only where it went well.
+static void read_outcome(struct reconciling *r, const json_t *o, const char *req) {
+    const json_t *computed = json_object_get(o, "computed"), *one;
+    const char *finish = audit_text(o, "finish");
+    size_t i;
+    if (strcmp(audit_text(o, "part"), "gateway") != 0) return;
+    json_array_foreach(computed, i, one) want(r, req, audit_text(one, "node"));
+    if (computed || (strcmp(finish, "stop") != 0 && strcmp(finish, "length") != 0)) return;
+    want(r, req, audit_text(o, "prefill"));
+    want(r, req, audit_text(o, "decode"));
 }
 
 static int read_record(void *arg, const json_t *o, const char *dir) {

@@ -35,8 +35,8 @@ static int count(void *arg, const json_t *r, const char *dir) {
         return 0;
     text_escape(row.agent, CELL, audit_text(r, "agent"));
     text_escape(row.model, CELL, audit_text(r, "model"));
-    snprintf(row.prefill, CELL, "%s", audit_name(&p->names, audit_text(r, "prefill"), plain));
-    snprintf(row.decode, CELL, "%s", audit_name(&p->names, audit_text(r, "decode"), plain));
+    snprintf(row.prefill, CELL, "%s", audit_name(&p->names, audit_at(r, "prefill"), plain));
+    snprintf(row.decode, CELL, "%s", audit_name(&p->names, audit_at(r, "decode"), plain));
     for (; i < p->n; i++)
         if (!memcmp(&p->rows[i], &row, offsetof(struct row, requests))) break;
     p->full = p->full || i == REPORT_ROWS;

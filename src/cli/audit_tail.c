@@ -38,14 +38,27 @@ static void tell_rows(const struct audit_names *names, const json_t *r, bool sen
              audit_name(names, audit_text(r, sent ? "to" : "from"), plain));
 }
 
+// Those that have computed something else of it: it was handed over, moved, or went on after a failure.
+static void tell_others(const struct audit_names *names, const json_t *r, char *out, size_t size) {
+    const json_t *one;
+    char plain[ROSTER_NAME];
+    size_t i, n = strlen(out);
+    json_array_foreach(json_object_get(r, "computed"), i, one) {
+        const char *node = audit_text(one, "node");
+        if (!strcmp(node, audit_at(r, "prefill")) || !strcmp(node, audit_at(r, "decode")) || n + 8 > size) continue;
+        n += (size_t)snprintf(out + n, size - n, ", also on %s", audit_name(names, node, plain));
+    }
+}
+
 static void tell_outcome(const struct audit_names *names, const json_t *r, char out[AUDIT_TOLD]) {
-    char where[2 * ROSTER_NAME + 32] = "", a[ROSTER_NAME], b[ROSTER_NAME];
-    const char *prefill = audit_text(r, "prefill"), *decode = audit_text(r, "decode");
+    char where[3 * ROSTER_NAME + 48] = "", a[ROSTER_NAME], b[ROSTER_NAME];
+    const char *prefill = audit_at(r, "prefill"), *decode = audit_at(r, "decode");
     if (*prefill && !strcmp(prefill, decode))
         snprintf(where, sizeof where, ", on %s", audit_name(names, prefill, a));
     else if (*prefill || *decode)
         snprintf(where, sizeof where, ", read on %s, written on %s", audit_name(names, prefill, a),
                  audit_name(names, decode, b));
+    tell_others(names, r, where, sizeof where);
     snprintf(out, AUDIT_TOLD, "%.32s: %" PRId64 " + %" PRId64 " tokens%s", audit_text(r, "finish"),
              audit_number(r, "tokens", "in"), audit_number(r, "tokens", "out"), where);
 }

@@ -106,12 +106,25 @@ static void on_opened(void *arg, const struct place_opened *o) {
         on_failed(seat, &why);
 }
 
+// Of a node that is one too many, nothing is kept.
+static struct work *work_at(struct course *c, const char *node) {
+    static struct work nowhere;
+    for (size_t i = 0; i < c->n_works; i++)
+        if (!strcmp(c->works[i].node, node)) return &c->works[i];
+    if (c->n_works == COURSE_WORKS) return &nowhere;
+    struct work *w = &c->works[c->n_works++];
+    *w = (struct work){.read = false};
+    memcpy(w->node, node, sizeof w->node);
+    return w;
+}
+
 static void on_text(void *arg, const char *text, size_t len, int32_t tokens, int32_t id) {
     struct seat *seat = arg;
     struct course *c = seat->course;
     if (!seat->spoken) note(seat, TRACE_TOKEN, tokens);
     arrive(seat, NULL);
     seat->spoken = true;
+    c->heard = seat;
     enter(c);
     flow_text(c->flow, seat->index, text, len, tokens, id);
     leave(c);
@@ -312,6 +325,7 @@ static int io_start(void *io, int place, const int32_t *generated, int32_t n, in
     note(seat, TRACE_STARTED, n);
     seat->spoken = false;
     if (permits_start(seat, from, e)) return obeyed(seat, -1, e);
+    if ((from > seat->rows ? from : seat->rows) + 1 < c->trace.prompt_tokens) work_at(c, seat->node)->read = true;
     if (!seat->held && !n) return 0; // it computes since it was opened
     return obeyed(seat, place_start(seat->place, generated, n, from, e), e);
 }
@@ -357,6 +371,7 @@ static void io_text(void *io, const char *text, size_t len, int32_t tokens) {
     struct course *c = io;
     c->round++;
     c->told = tokens;
+    work_at(c, c->heard->node)->wrote++;
     if (!c->first_ns) c->first_ns = clock_mono_ns();
     if (!c->freed) c->ev.text(c->arg, text, len, tokens);
 }
@@ -444,6 +459,14 @@ struct course *course_next(const struct serve *s, const struct course *after) {
 
 const char *course_model(const struct course *c) { return c->model; }
 const json_t *course_tickets(const struct course *c) { return c->passes.ids; }
+
+json_t *course_computed(const struct course *c) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < c->n_works; i++)
+        json_array_append_new(list, json_pack("{s:s,s:b,s:i}", "node", c->works[i].node, "read", c->works[i].read,
+                                              "wrote", (int)c->works[i].wrote));
+    return list;
+}
 const struct policy_subject *course_who(const struct course *c) { return c->who; }
 
 const char *course_node(const struct course *c) {

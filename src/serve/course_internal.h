@@ -27,6 +27,14 @@ struct seat {
     int32_t computed;
 };
 
+// What a node did of a job.
+struct work {
+    char node[NODE_ID];
+    bool read;     // rows of the prompt
+    int32_t wrote; // tokens that the client was told
+};
+enum { COURSE_WORKS = 16 }; // nodes of a job that the audit log names
+
 struct course {
     struct serve *s;
     struct flow *flow;
@@ -49,10 +57,13 @@ struct course {
     uint64_t round; // of asking nodes, from 1 on: each is asked once at most before a token comes or time passes
     struct event *timer;
     struct trace trace;
-    int32_t told;      // tokens that the client has
-    uint64_t first_ns; // of those; 0 = none yet
-    int depth;         // calls of the flow under way: they may order the course's end
-    bool ending;       // its last place has told its result
+    struct work works[COURSE_WORKS];
+    size_t n_works;
+    const struct seat *heard; // whose text the flow is told of
+    int32_t told;             // tokens that the client has
+    uint64_t first_ns;        // of those; 0 = none yet
+    int depth;                // calls of the flow under way: they may order the course's end
+    bool ending;              // its last place has told its result
     bool freed;
     TAILQ_ENTRY(course) next;
 };

@@ -86,9 +86,10 @@ static json_t *figures_json(const struct job *j) {
     const struct trace *t = j->course ? course_trace(j->course) : NULL;
     const struct answer_figures *f = &j->figures;
     json_t *tickets = j->course ? json_deep_copy(course_tickets(j->course)) : NULL;
-    return json_pack("{s:o*,s:s,s:s,s:s,s:{s:i,s:i,s:i},s:{s:I,s:I,s:I,s:I,s:I},s:I}", "tickets", tickets, "model",
-                     j->model, "prefill", j->prefill, "decode", j->decode, "tokens", "in",
-                     t ? (int)t->prompt_tokens : (int)f->prompt_tokens, "cached", (int)f->cached_tokens, "out",
+    json_t *computed = j->course ? course_computed(j->course) : NULL;
+    return json_pack("{s:o*,s:o*,s:s,s:s,s:s,s:{s:i,s:i,s:i},s:{s:I,s:I,s:I,s:I,s:I},s:I}", "tickets", tickets,
+                     "computed", computed, "model", j->model, "prefill", j->prefill, "decode", j->decode, "tokens",
+                     "in", t ? (int)t->prompt_tokens : (int)f->prompt_tokens, "cached", (int)f->cached_tokens, "out",
                      j->state == JOB_ANSWERED ? (int)f->completion_tokens : j->told, "took", "queue",
                      (json_int_t)f->queue_ns, "prefill", (json_int_t)f->prefill_ns, "decode", (json_int_t)f->decode_ns,
                      "ttft", (json_int_t)f->ttft_ns, "total", (json_int_t)(clock_mono_ns() - j->started_ns), "kv_bytes",
