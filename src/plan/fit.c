@@ -10,6 +10,7 @@ static const double TOKENS_MAX = 1e9, SECONDS_MIN = 1e-9, SECONDS_MAX = 1e6; // 
 static const double RIDGE = 5e-4;           // what a coefficient twice the guess costs, in samples that are off by all
 static const double SCALE_LEAST = 0.1;      // relative errors up to here are noise
 static const double COEFFICIENT_MIN = 1e-3; // the least one, in parts of the guess
+static const double CENTER_MOST = 1.5;      // how far the median may move what least squares say
 static const double ERROR_LEAST = 1e-6;     // of an earlier fit
 static const double FASTEST = 2e-12, SLOWEST = 1e5;
 
@@ -140,12 +141,25 @@ static void improve(struct fit_phase *p, const struct fit_seen *const *all, size
     for (size_t i = 0; i < p->terms; i++) p->now[i] = u[i] * scaled[i];
 }
 
+// What slows a machine down now and then makes requests slower, hardly ever faster: least squares that trust the many
+// follow the fast ones. So that half of the requests are faster and half slower than predicted, the median decides.
+static void center(struct fit_phase *p, const struct fit_seen *const *all, size_t n) {
+    double ratio[SEEN];
+    size_t latest = 0;
+    for (size_t i = 0; i < n; i++)
+        if (p->serial - all[i]->serial < FIT_HALF)
+            ratio[latest++] = all[i]->seconds / product(p->now, all[i]->x, p->terms);
+    double by = latest ? within(median(ratio, latest), 1 / CENTER_MOST, CENTER_MOST) : 1;
+    for (size_t i = 0; i < p->terms; i++) p->now[i] *= by;
+}
+
 static void refit(struct fit_phase *p) {
     const struct fit_seen *all[SEEN];
     size_t n = gather(p, all);
     double scaled[FIT_TERMS], faster = n ? pace(p, all, n) : 1;
     for (size_t i = 0; i < p->terms; i++) p->now[i] = scaled[i] = p->guess[i] * faster;
     for (int turn = 0; turn < TURNS && n; turn++) improve(p, all, n, scaled, turn > 0);
+    if (n) center(p, all, n);
     for (size_t i = 0; i < p->terms; i++) p->now[i] = within(p->now[i], scaled[i] * COEFFICIENT_MIN, SLOWEST);
 }
 

@@ -5,7 +5,8 @@
 // - Where samples say nothing of a coefficient, the shape of a guess decides, scaled to what the samples say.
 // - A few samples are kept per size of request, the latest ones, so that many short requests do not push out what a
 //   long one has taught; older ones count less: half after FIT_HALF newer ones.
-// - A sample that the others contradict counts little (weights 1 / (1 + (error / scale)^2), found by iteration).
+// - A sample that the others contradict counts little (weights 1 / (1 + (error / scale)^2), found by iteration). Of the
+//   FIT_HALF latest ones half are then predicted too fast and half too slow: all coefficients are scaled by the median.
 #pragma once
 
 #include "plan/cost.h"
