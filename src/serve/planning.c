@@ -136,7 +136,7 @@ static void add_node(struct serve *s, struct planning *p, const struct planning_
     node_name(s, id, p->names[at], sizeof p->names[at]);
     p->export_s[at] = known.export_bytes_s;
     p->import_s[at] = known.import_bytes_s;
-    p->rows_s[at] = profiles_rows_s(s, id, q->model);
+    p->rows_s[at] = profiled_rows_s(&known);
     p->rows[at] = known.rows;
     memcpy(p->wishes[at], known.wire, sizeof known.wire);
     if (!at) p->input.chunk = known.chunk > 0 ? known.chunk : CHUNK;

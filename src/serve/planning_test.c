@@ -111,10 +111,7 @@ bool profiles_kept(const struct serve *serve, const char *id, const char *model,
     return true;
 }
 
-double profiles_rows_s(const struct serve *serve, const char *id, const char *model) {
-    struct profiled known;
-    return profiles_known(serve, id, model, &known) ? 512 / prefill_seconds(&known.profile, 512, 0) : 0;
-}
+double profiled_rows_s(const struct profiled *known) { return 512 / prefill_seconds(&known->profile, 512, 0); }
 
 void links_among(const struct serve *serve, const char (*ids)[NODE_ID], size_t n, struct link_cost *out) {
     assert_ptr_equal(serve, &s);

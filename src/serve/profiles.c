@@ -140,10 +140,13 @@ bool profiles_known(const struct serve *s, const char *node_id, const char *mode
     return s->models && known_here(s, models_find(s->models, model), out);
 }
 
+double profiled_rows_s(const struct profiled *known) {
+    return known->seen ? PROFILES_ROWS / prefill_seconds(&known->profile, PROFILES_ROWS, 0) : 0;
+}
+
 double profiles_rows_s(const struct serve *s, const char *node_id, const char *model) {
     struct profiled known;
-    if (!profiles_known(s, node_id, model, &known) || !known.seen) return 0;
-    return PROFILES_ROWS / prefill_seconds(&known.profile, PROFILES_ROWS, 0);
+    return profiles_known(s, node_id, model, &known) ? profiled_rows_s(&known) : 0;
 }
 
 void profiles_job(struct profiles *p, const struct model *m, const struct fit_sample *seen) {

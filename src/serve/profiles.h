@@ -52,6 +52,7 @@ void profiles_job(struct profiles *p, const struct model *m, const struct fit_sa
 
 // Rows per second that a prompt of PROFILES_ROWS tokens makes there; 0 = nothing was measured yet, not even once.
 double profiles_rows_s(const struct serve *s, const char *node_id, const char *model);
+double profiled_rows_s(const struct profiled *known); // by what is known of it
 
 // ---- what nodes tell each other (serve/gossip.c), a member of a model's description: new references
 json_t *profiles_tell(const struct serve *s, const struct model *m); // null where nothing is known
