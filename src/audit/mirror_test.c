@@ -23,7 +23,7 @@ static void assert_same_log(const struct mirror *m, const struct source *s) {
     size_t n;
     struct err e;
     struct verified v;
-    assert_int_equal(verify_log(&audit_files, m->dir, NULL, &v, &e), 0);
+    assert_int_equal(verify_log(&audit_files, m->dir, NULL, NULL, &v, &e), 0);
     assert_int_equal(v.records, s->head.size);
     assert_int_equal(path_join(path, m->dir, AUDIT_LOG, &e), 0);
     assert_int_equal(file_read(path, 64 << 20, &data, &n, &e), 0);

@@ -51,7 +51,7 @@ static struct restored put_back(struct world *w, uint64_t records, bool whole) {
     if (restore_log(w->fetched, w->s.dir, &w->s.key, &out, &e)) fail_msg("%s", e.msg);
     assert_int_equal(out.records, records);
     assert_int_equal(out.whole, whole);
-    if (verify_log(&audit_files, w->s.dir, NULL, &v, &e)) fail_msg("%s", e.msg);
+    if (verify_log(&audit_files, w->s.dir, NULL, NULL, &v, &e)) fail_msg("%s", e.msg);
     assert_int_equal(v.records, records);
     assert_int_equal(was_there, out.aside[0] != '\0');
     if (was_there) assert_int_equal(stat(out.aside, &st), 0);
@@ -123,7 +123,7 @@ static void test_more_is_known(void **state) {
     assert_int_equal(restore_log(w.fetched, w.s.dir, &w.s.key, &out, &e), 0);
     assert_int_equal(out.records, MIRRORED);
     assert_false(out.whole);
-    assert_int_equal(verify_log(&audit_files, w.s.dir, NULL, &v, &e), -1);
+    assert_int_equal(verify_log(&audit_files, w.s.dir, NULL, NULL, &v, &e), -1);
     assert_non_null(strstr(e.msg, "it ends there, but had 29 records"));
     end(&w);
 }
@@ -141,7 +141,7 @@ static void test_damaged_twice(void **state) {
     struct verified v;
     assert_int_equal(restore_log(w.fetched, w.s.dir, &w.s.key, &out, &e), 0);
     assert_true(out.records >= MIRRORED && out.records < MIRRORED + BEHIND && !out.whole);
-    assert_int_equal(verify_log(&audit_files, w.s.dir, NULL, &v, &e), 0);
+    assert_int_equal(verify_log(&audit_files, w.s.dir, NULL, NULL, &v, &e), 0);
     end(&w);
 }
 

@@ -104,23 +104,36 @@ static int check_tree(struct tree_file *t, const struct walk *w, struct err *e) 
     return 0;
 }
 
-struct published { // the file `checkpoint`
+enum { NOTE_OWN, NOTE_HELD, NOTES }; // the file `checkpoint`, and what somebody else has kept
+
+struct signed_note { // of the log, in a file
     bool there, met;
     char path[PATH_SIZE];
     struct checkpoint c;
 };
 
-static int read_published(struct published *p, const struct audit_io *io, const char *dir, const struct note_key *key,
-                          struct err *e) {
+static int read_note(struct signed_note *p, const struct audit_io *io, const struct note_key *key, bool must,
+                     struct err *e) {
     char note[NOTE_BYTES];
     size_t n;
     struct err why;
-    if (path_join(p->path, dir, AUDIT_CHECKPOINT, e)) return -1;
     if (io->load(io->arg, p->path, note, sizeof note, &n))
-        return errno == ENOENT ? 0 : err_errno(e, "cannot read %s", p->path);
+        return !must && errno == ENOENT ? 0 : err_errno(e, "cannot read %s", p->path);
+    if (checkpoint_verify(note, n, key, &p->c, &why))
+        return err_set(e, ERR_INVALID, "%s is damaged, or not of the log %s: %.300s", p->path, key->name, why.msg);
     p->there = true;
-    if (!checkpoint_verify(note, n, key, &p->c, &why)) return 0;
-    return err_set(e, ERR_INVALID, "%s is damaged: %.300s", p->path, why.msg);
+    p->met = !p->c.size;
+    return 0;
+}
+
+static int read_notes(struct signed_note p[NOTES], const struct audit_io *io, const char *dir, const char *held,
+                      const struct note_key *key, struct err *e) {
+    if (path_join(p[NOTE_OWN].path, dir, AUDIT_CHECKPOINT, e)) return -1;
+    if (read_note(&p[NOTE_OWN], io, key, false, e)) return -1;
+    if (!held) return 0;
+    if (snprintf(p[NOTE_HELD].path, PATH_SIZE, "%s", held) >= PATH_SIZE)
+        return err_set(e, ERR_INVALID, "the path of the note is too long");
+    return read_note(&p[NOTE_HELD], io, key, true, e);
 }
 
 // What others have signed of the log: its witnesses.
@@ -147,15 +160,20 @@ static int check_witnesses(const struct walk *w, const struct others *o, struct 
     return 0;
 }
 
-static int check_end(const struct walk *w, const struct published *p, const struct others *o, struct err *e) {
+static int check_end(const struct walk *w, const struct signed_note p[NOTES], const struct others *o, struct err *e) {
     if (w->signed_at != w->size)
         return err_set(e, ERR_INVALID, "%s is damaged at record %" PRIu64 ": no checkpoint covers it", w->path,
                        w->signed_tree.size);
-    if (p->there && p->c.size > w->tree.size)
-        return err_set(e, ERR_INVALID,
-                       "%s is damaged at record %" PRIu64 ": it ends there, but had %" PRIu64 " records", w->path,
-                       w->tree.size, p->c.size);
-    if (p->there && !p->met) return err_set(e, ERR_INVALID, "%s is damaged: %s is of other records", w->path, p->path);
+    for (int i = 0; i < NOTES; i++) {
+        if (!p[i].there || p[i].met) continue;
+        if (p[i].c.size > w->tree.size)
+            return err_set(e, ERR_INVALID,
+                           "%s is damaged at record %" PRIu64 ": it ends there, but had %" PRIu64
+                           " records when %s was signed",
+                           w->path, w->tree.size, p[i].c.size, p[i].path);
+        return err_set(e, ERR_INVALID, "%s is damaged at record %" PRIu64 ": %s is of other records", w->path,
+                       p[i].c.size, p[i].path);
+    }
     return check_witnesses(w, o, e);
 }
 
@@ -167,20 +185,21 @@ static int64_t wall_of(const struct entry *f) {
     return wall;
 }
 
-static void meet(struct walk *w, struct published *p, struct others *o) {
+static void meet(struct walk *w, struct signed_note p[NOTES], struct others *o) {
     struct hash root;
     bool known = false;
-    for (size_t i = 0; i <= o->n; i++) {
-        const struct checkpoint *c = i < o->n ? &o->list[i].head : &p->c;
-        if ((i == o->n && !p->there) || w->tree.size != c->size) continue;
+    for (size_t i = 0; i < o->n + NOTES; i++) {
+        bool other = i < o->n;
+        const struct checkpoint *c = other ? &o->list[i].head : &p[i - o->n].c;
+        if ((!other && !p[i - o->n].there) || w->tree.size != c->size) continue;
         if (!known) root = merkle_root(&w->tree);
         known = true;
-        *(i < o->n ? &o->met[i] : &p->met) = !memcmp(root.b, c->root.b, MERKLE_HASH);
+        *(other ? &o->met[i] : &p[i - o->n].met) = !memcmp(root.b, c->root.b, MERKLE_HASH);
     }
 }
 
-static int walk_all(struct walk *w, struct tree_file *t, struct published *p, struct others *o, struct verified *out,
-                    struct err *e) {
+static int walk_all(struct walk *w, struct tree_file *t, struct signed_note p[NOTES], struct others *o,
+                    struct verified *out, struct err *e) {
     int step;
     while ((step = walk_next(w, e)) > 0) {
         if (!walk_is_record(w)) {
@@ -220,7 +239,7 @@ static int vouch(const struct audit_io *io, const char *dir, const uint8_t *root
     return *roster ? 0 : -1;
 }
 
-static int verify_files(const struct audit_io *io, const char *dir, struct published *p, struct others *o,
+static int verify_files(const struct audit_io *io, const char *dir, struct signed_note p[NOTES], struct others *o,
                         struct verified *out, struct err *e) {
     struct walk w;
     int rc = -1;
@@ -237,16 +256,18 @@ static int verify_files(const struct audit_io *io, const char *dir, struct publi
     return rc;
 }
 
-int verify_log(const struct audit_io *io, const char *dir, const uint8_t *root, struct verified *out, struct err *e) {
-    struct published p = {.there = false};
+int verify_log(const struct audit_io *io, const char *dir, const char *held, const uint8_t *root, struct verified *out,
+               struct err *e) {
+    struct signed_note p[NOTES] = {{.there = false}};
     struct others o = {.list = NULL};
     struct roster *roster = NULL;
     *out = (struct verified){.vouched = false};
     int rc = verify_key(io, dir, &out->key, e) || vouch(io, dir, root, out, &roster, e) ||
-                     read_published(&p, io, dir, &out->key, e) || load_witnesses(io, dir, roster, &o, out, e) ||
-                     verify_files(io, dir, &p, &o, out, e)
+                     read_notes(p, io, dir, held, &out->key, e) || load_witnesses(io, dir, roster, &o, out, e) ||
+                     verify_files(io, dir, p, &o, out, e)
                  ? -1
                  : 0;
+    out->held = p[NOTE_HELD].c.size;
     roster_free(roster);
     free(o.list);
     free(o.met);

@@ -14,11 +14,14 @@ struct verified {
     // of a log: what witnesses have counter-signed; with a root, those count that its roster knows
     uint64_t witnessed; // records
     size_t witnesses;
+    uint64_t held;     // records that the note kept elsewhere is of; 0: none was given
     int64_t tail_wall; // when the first record behind them was written, nanoseconds since 1970; 0: there is none
 };
 
-// `root` may be NULL: nobody vouches for the key then. On failure *e names file and record.
-int verify_log(const struct audit_io *io, const char *dir, const uint8_t *root, struct verified *out,
+// `held`, which may be NULL: the file of a checkpoint of this log that was kept elsewhere, so that records which were
+// cut off its end are missed whatever stands beside it. `root` may be NULL: nobody vouches for the key then. On failure
+// *e names file and record.
+int verify_log(const struct audit_io *io, const char *dir, const char *held, const uint8_t *root, struct verified *out,
                struct err *e) MUST_USE;
 // For what carries its roster with it: fails where a root is given and the roster does not vouch for out->key.
 int verify_vouched(const json_t *roster, const uint8_t *root, struct verified *out, struct err *e) MUST_USE;

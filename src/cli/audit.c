@@ -12,10 +12,12 @@
 #include "cli/term.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { RECEIPT_BYTES = 2 << 20 };
 
@@ -24,6 +26,10 @@ static const struct option options[] = {
      .type = OPTION_TEXT,
      .placeholder = "KEY",
      .help = "verify: the cluster's public root, in hexadecimal"},
+    {.name = "held",
+     .type = OPTION_TEXT,
+     .placeholder = "NOTE",
+     .help = "verify: a checkpoint of that log that another node holds"},
     {.name = "agent", .type = OPTION_TEXT, .placeholder = "A", .help = "tail, export: only what this agent asked for"},
     {.name = "node", .type = OPTION_TEXT, .placeholder = "NODE", .help = "tail: only what concerns this node"},
     {.name = "denied", .type = OPTION_FLAG, .help = "tail: only denials"},
@@ -75,14 +81,18 @@ static void tell_witnesses(const struct verified *v) {
                term_duration(age, (now - (uint64_t)v->tail_wall) / NS_PER_S));
     else if (tail)
         printf("  %" PRIu64 " are not counter-signed by any other node\n", tail);
+    if (v->held)
+        printf("  they begin with the %" PRIu64 " that are held elsewhere\n", v->held);
+    else
+        puts("  whether more were cut off its end, a checkpoint that another node holds shows: --held NOTE");
 }
 
 static int tell(const struct invocation *in, const struct verified *v, const json_t *record) {
     if (args_has(&in->args, "json")) {
-        json_t *o =
-            json_pack("{s:i,s:b,s:s,s:I,s:b,s:I,s:I,s:I,s:O*}", "v", 1, "ok", 1, "origin", v->key.name, "records",
-                      (json_int_t)v->records, "vouched", v->vouched, "witnessed", (json_int_t)v->witnessed, "witnesses",
-                      (json_int_t)v->witnesses, "tail_since_ns", (json_int_t)v->tail_wall, "record", record);
+        json_t *o = json_pack("{s:i,s:b,s:s,s:I,s:b,s:I,s:I,s:I,s:I,s:O*}", "v", 1, "ok", 1, "origin", v->key.name,
+                              "records", (json_int_t)v->records, "vouched", v->vouched, "witnessed",
+                              (json_int_t)v->witnessed, "witnesses", (json_int_t)v->witnesses, "held",
+                              (json_int_t)v->held, "tail_since_ns", (json_int_t)v->tail_wall, "record", record);
         int rc = audit_print_json(o);
         json_decref(o);
         return rc;
@@ -156,10 +166,28 @@ static int verify_file(const struct invocation *in, const char *path, const uint
     return rc;
 }
 
+// What this home, as a witness, holds of the log in a folder: its file. A mirror in this home is behind that, and is
+// none of the log's own folders. false: nothing.
+static bool find_held(const struct paths *paths, const char *dir, char out[PATH_SIZE]) {
+    char node[33], audit[PATH_SIZE], mirrors[PATH_SIZE], name[NOTE_NAME + 16], real[PATH_MAX], home[PATH_MAX];
+    struct note_key key;
+    if (path_join(audit, paths->state, "audit", NULL) || path_join(mirrors, audit, "mirrors", NULL) ||
+        verify_key(&audit_files, dir, &key, NULL) || !witnessed_node(key.name, node) || strstr(key.name, ".."))
+        return false;
+    if (realpath(dir, real) && realpath(mirrors, home) && !strncmp(real, home, strlen(home)) &&
+        real[strlen(home)] == '/')
+        return false;
+    snprintf(name, sizeof name, "witnessed%s", strchr(key.name, '/'));
+    return !path_join(out, audit, name, NULL) && !access(out, F_OK);
+}
+
 static int verify_folder(const struct invocation *in, const char *dir, const uint8_t *root) {
     struct verified v;
     struct err e = {.code = ERR_NONE};
-    return verify_log(&audit_files, dir, root, &v, &e) ? cli_fail(&e) : tell(in, &v, NULL);
+    char held[PATH_SIZE];
+    const char *note = args_text(&in->args, "held", NULL);
+    if (!note && find_held(&in->paths, dir, held)) note = held;
+    return verify_log(&audit_files, dir, note, root, &v, &e) ? cli_fail(&e) : tell(in, &v, NULL);
 }
 
 static int verify(struct invocation *in) {
@@ -172,9 +200,13 @@ static int verify(struct invocation *in) {
     int rc = CLI_OK;
     if (read_root(in, key, &given, &e)) return cli_fail(&e);
     if (!given) root = NULL;
-    if (in->args.n_words > 1) {
-        const char *path = in->args.words[1];
-        bool folder = !stat(path, &st) && S_ISDIR(st.st_mode);
+    const char *path = in->args.n_words > 1 ? in->args.words[1] : NULL;
+    bool folder = path && !stat(path, &st) && S_ISDIR(st.st_mode);
+    if (args_has(&in->args, "held") && !folder) {
+        err_param(&e, "held", "--held NOTE goes with the folder of the log that the note is of");
+        return cli_usage(in->command, &e);
+    }
+    if (path) {
         return folder ? verify_folder(in, path, root) : verify_file(in, path, root);
     }
     if (audit_logs_find(&in->paths, &logs, &e)) return cli_fail(&e);

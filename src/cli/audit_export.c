@@ -117,7 +117,7 @@ static int on_record(void *arg, const json_t *r, const char *dir) {
 static int export_log(struct export *x, const char *dir) {
     struct verified v;
     struct err e = {.code = ERR_NONE};
-    x->whole = !verify_log(&audit_files, dir, NULL, &v, &e);
+    x->whole = !verify_log(&audit_files, dir, NULL, NULL, &v, &e);
     x->most = v.records;
     x->log = *v.key.name ? v.key.name : dir;
     const struct err why = e;

@@ -20,7 +20,7 @@ struct showing {
 static json_t *check_log(const char *dir) {
     struct verified v;
     struct err e = {.code = ERR_NONE};
-    if (verify_log(&audit_files, dir, NULL, &v, &e)) return json_pack("{s:b,s:s}", "ok", 0, "error", e.msg);
+    if (verify_log(&audit_files, dir, NULL, NULL, &v, &e)) return json_pack("{s:b,s:s}", "ok", 0, "error", e.msg);
     return json_pack("{s:b,s:s,s:I}", "ok", 1, "origin", v.key.name, "records", (json_int_t)v.records);
 }
 

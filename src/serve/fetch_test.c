@@ -123,7 +123,7 @@ static void assert_whole(void) {
     struct verified v;
     struct err e;
     assert_int_equal(w.why.code, ERR_NONE);
-    assert_int_equal(verify_log(&audit_files, w.f.dir, NULL, &v, &e), 0);
+    assert_int_equal(verify_log(&audit_files, w.f.dir, NULL, NULL, &v, &e), 0);
     assert_int_equal(v.records, w.s.head.size);
 }
 

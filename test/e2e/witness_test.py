@@ -34,12 +34,18 @@ def again(node, **settings):
     node.__init__(node.home, node.name, RECALL, plan="off", **settings)
 
 
-def verify(path, *root):
+def verify(path, *options):
     """Whether both verifiers accept it, and what ours says."""
-    ours = subprocess.run([NEBULUS, "audit", "verify", path, *root], capture_output=True, text=True, check=False)
-    other = subprocess.run([sys.executable, "-B", VERIFIER, path, *root], capture_output=True, text=True, check=False)
+    ours = subprocess.run([NEBULUS, "audit", "verify", path, *options], capture_output=True, text=True, check=False)
+    other = subprocess.run([sys.executable, "-B", VERIFIER, path, *options], capture_output=True, text=True, check=False)
     check((ours.returncode == 0) == (other.returncode == 0), f"{path}: they do not agree: {ours} {other}")
     return ours.returncode == 0, ours.stdout + ours.stderr
+
+
+def offline(node, *arguments):
+    """A command in the home of a node that is stopped."""
+    return subprocess.run([NEBULUS, *arguments], capture_output=True, text=True, check=False,
+                          env={**os.environ, "NEBULUS_HOME": node.home})
 
 
 def root_of(node):
@@ -62,6 +68,13 @@ def mirrored(*nodes):
 def mirror_of(node, log, at):
     """Where `at` keeps its mirror of that log."""
     return os.path.join(at.home, "state", "audit", "mirrors", id_of(node), os.path.basename(log))
+
+
+def held_of(log, at):
+    """What `at`, a witness, holds of that log."""
+    with open(os.path.join(log, "key"), encoding="utf-8") as f:
+        owner = f.read().split("/")[1]
+    return os.path.join(at.home, "state", "audit", "witnessed", owner, os.path.basename(log))
 
 
 def bytes_of(log):
@@ -173,7 +186,19 @@ def test_one_sleeps():
         good, said = verify(copy)
         check(not good and "counter-signed" in said and f"at record {left}: it ends there" in said, said)
         os.remove(os.path.join(copy, "witnesses"))
-        check(verify(copy)[0], "what is cut off cleanly is only known to the witnesses")
+        good, said = verify(copy)
+        check(good and "--held NOTE" in said, "what is cut off cleanly is only known to the witnesses")
+        held = held_of(log_of(edge), prime)
+        good, said = verify(log_of(edge), "--held", held)
+        check(good and "held elsewhere" in said, said)
+        good, said = verify(copy, "--held", held)
+        check(not good and f"at record {left}: it ends there" in said and held in said, said)
+        check(not verify(copy, "--held", held_of(log_of(prime), edge))[0], "a note of another log will do")
+        check(not verify(copy, "--held", copy + "-none")[0], "a note that is not there will do")
+        done = offline(prime, "audit", "verify", copy)
+        check(done.returncode == 1 and held in done.stderr, f"a witness does not use what it holds: {done}")
+        done = offline(prime, "audit", "verify", log_of(edge))
+        check(done.returncode == 0 and "held elsewhere" in done.stdout, done)
 
 
 def test_lost_records():

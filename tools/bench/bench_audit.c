@@ -85,7 +85,7 @@ int main(int argc, char **argv) {
     double wait_ms = alone(a, body), durable = many(a, body, n);
     audit_close(a);
     uint64_t began = clock_cpu_ns();
-    must(verify_log(&audit_files, dir, NULL, &v, &e), &e);
+    must(verify_log(&audit_files, dir, NULL, NULL, &v, &e), &e);
     double verified = (double)v.records / ((double)(clock_cpu_ns() - began) / 1e9);
     fprintf(stderr, "%llu records, %llu checkpoints\n", (unsigned long long)v.records,
             (unsigned long long)v.checkpoints);
