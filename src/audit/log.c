@@ -169,12 +169,14 @@ static struct pending *pending_new(struct audit *a, enum entry_type type, uint64
 }
 
 static int enqueue(struct audit *a, struct pending *p, struct err *e) {
+    bool owed = p->type == ENTRY_OUTCOME || p->type == ENTRY_RESERVE;
+    size_t part = owed ? 4 : 3; // quarters
     int rc = 0;
     pthread_mutex_lock(&a->lock);
     if (a->failed) {
         if (e) *e = a->why;
         rc = -1;
-    } else if (a->queued == AUDIT_QUEUE || a->queued_bytes + p->n > AUDIT_QUEUE_BYTES)
+    } else if (a->queued >= part * (AUDIT_QUEUE / 4) || a->queued_bytes + p->n > part * (AUDIT_QUEUE_BYTES / 4))
         rc = err_set(e, ERR_BUSY, "too much waits for the audit log: try again");
     else {
         TAILQ_INSERT_TAIL(&a->queue, p, next);

@@ -15,7 +15,8 @@ struct audit;
 
 enum {
     AUDIT_QUEUE = 16384,           // records that wait to be durable
-    AUDIT_QUEUE_BYTES = 32 << 20,  // and their bytes; beyond it, ERR_BUSY
+    AUDIT_QUEUE_BYTES = 32 << 20,  // and their bytes; beyond it, ERR_BUSY. A quarter of both is left to what is
+                                   // owed: outcomes and reservations of requests that have begun
     AUDIT_BATCH_BYTES = 4 << 20,   // that one fdatasync makes durable, about
     AUDIT_UNANSWERED = 8192,       // intents without an outcome
     AUDIT_PUBLISH_IDLE_MS = 1000,  // after which of rest the file `checkpoint` is written
