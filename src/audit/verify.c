@@ -274,6 +274,24 @@ int verify_log(const struct audit_io *io, const char *dir, const char *held, con
     return rc;
 }
 
+int verify_begins(const struct audit_io *io, const char *dir, const struct checkpoint *c, uint64_t *has,
+                  struct err *e) {
+    struct note_key key;
+    struct walk w;
+    int step = 1;
+    *has = 0;
+    if (verify_key(io, dir, &key, e) || walk_open(&w, io, dir, &key, e)) return -1;
+    while (w.tree.size < c->size && (step = walk_next(&w, e)) > 0) continue;
+    *has = step > 0 ? w.tree.size : w.signed_tree.size;
+    int rc = step < 0 ? -1 : 0;
+    if (!step) rc = err_set(e, ERR_INVALID, "%s ends before record %" PRIu64, w.path, c->size);
+    struct hash root = merkle_root(&w.tree);
+    if (!rc && (strcmp(key.name, c->origin) != 0 || memcmp(root.b, c->root.b, MERKLE_HASH) != 0))
+        rc = err_set(e, ERR_INVALID, "%s has other records before record %" PRIu64, w.path, c->size);
+    walk_close(&w);
+    return rc;
+}
+
 // ---------------------------------------------------------------- receipts
 json_t *receipt_json(const struct receipt *r) {
     char vkey[NOTE_VKEY];

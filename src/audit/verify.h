@@ -23,6 +23,10 @@ struct verified {
 // *e names file and record.
 int verify_log(const struct audit_io *io, const char *dir, const char *held, const uint8_t *root, struct verified *out,
                struct err *e) MUST_USE;
+// Whether a log begins with the records of a checkpoint, whose signature is not looked at. *has: as many of them are
+// there, also on failure.
+int verify_begins(const struct audit_io *io, const char *dir, const struct checkpoint *c, uint64_t *has,
+                  struct err *e) MUST_USE;
 // For what carries its roster with it: fails where a root is given and the roster does not vouch for out->key.
 int verify_vouched(const json_t *roster, const uint8_t *root, struct verified *out, struct err *e) MUST_USE;
 int verify_key(const struct audit_io *io, const char *dir, struct note_key *out, struct err *e) MUST_USE; // reads it

@@ -1,4 +1,5 @@
 #include "serve/loss.h"
+#include "audit/verify.h"
 #include "audit/walk.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -15,23 +16,20 @@
 
 static const size_t past_bytes = 1 << 20;
 
-// ---------------------------------------------------------------- what is there
-// An earlier log: whether its file is there. How many records it has `nebulus audit verify` says.
-static bool is_there(const struct loss *l, const char *origin) {
-    const char *slash = strrchr(origin, '/');
-    char dir[PATH_SIZE], path[PATH_SIZE];
-    return slash && !path_join(dir, l->dir, slash + 1, NULL) && !path_join(path, dir, AUDIT_LOG, NULL) &&
-           !access(path, R_OK);
-}
+enum { WALK_MOST = 16 << 20 }; // bytes of a log that is read whole, as the loop waits for that
 
-// An earlier log that was put back in part: its tree has fewer records. One without a tree was put back by hand.
-static bool is_short(const struct loss *l, const struct audit *a, const struct checkpoint *c) {
+// ---------------------------------------------------------------- what is there
+// An earlier log. Of a long one, which would keep the loop from its work, only that its tree is as large as it was, or
+// gone: its records `nebulus audit verify` checks.
+static bool past_begins_with(const struct loss *l, const struct checkpoint *c, uint64_t *has, struct err *e) {
     const char *slash = strrchr(c->origin, '/');
     char dir[PATH_SIZE], path[PATH_SIZE];
     struct stat st;
-    return slash && !(a && !strcmp(audit_origin(a), c->origin)) && !path_join(dir, l->dir, slash + 1, NULL) &&
-           !path_join(path, dir, AUDIT_TREE, NULL) && !stat(path, &st) &&
-           (uint64_t)st.st_size < merkle_kept(c->size) * sizeof(struct hash);
+    if (!slash || path_join(dir, l->dir, slash + 1, e) || path_join(path, dir, AUDIT_LOG, e) || stat(path, &st))
+        return false;
+    if (st.st_size <= WALK_MOST) return !verify_begins(&audit_files, dir, c, has, e);
+    return !path_join(path, dir, AUDIT_TREE, e) &&
+           (stat(path, &st) || (uint64_t)st.st_size >= merkle_kept(c->size) * sizeof(struct hash));
 }
 
 // Sets *has, and returns whether the log begins with these records.
@@ -40,7 +38,7 @@ static bool begins_with(const struct loss *l, struct audit *a, const struct chec
     struct hash root, path[MERKLE_LEVELS];
     int n;
     *has = 0;
-    if (!a || strcmp(audit_origin(a), c->origin) != 0) return is_there(l, c->origin);
+    if (!a || strcmp(audit_origin(a), c->origin) != 0) return past_begins_with(l, c, has, e);
     *has = audit_head(a, NULL, NULL);
     if (c->size > *has) return false;
     if (audit_prove_growth(a, c->size, *has, &root, path, &n, e)) return true; // not known: no reason to stop
@@ -122,9 +120,7 @@ void loss_open(struct loss *l, const char *dir, struct audit *a) {
     }
     if (path_join(path, dir, LOST, &e) || file_read(path, NOTE_BYTES, &text, &n, &e)) return;
     bool known = !checkpoint_read(text, n, &c, &e);
-    if (known && is_short(l, a, &c) && !is_past(l, &c))
-        say(l, &c, "another node");
-    else if (known && loss_look(l, a, text, n, &c, "another node") && !unlink(path))
+    if (known && loss_look(l, a, text, n, &c, "another node") && !unlink(path))
         log_info("the audit log %s has its records again", c.origin);
     free(text);
 }
