@@ -67,7 +67,8 @@ class Disk:
 
 def sanitized():
     with open(NEBULUS, "rb") as f:
-        return b"__asan_init" in f.read()
+        whole = f.read()
+    return b"__asan_init" in whole or b"__tsan_init" in whole
 
 
 # ---------------------------------------------------------------- disks
