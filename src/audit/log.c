@@ -41,6 +41,20 @@ static void add_record(struct audit *a, const struct pending *p) {
     a->n_nodes += (size_t)n;
 }
 
+static int not_as_left(struct err *e, const char *path) {
+    return err_set(e, ERR_IO, "the audit log cannot be written: %s was cut, moved or replaced by another program",
+                   path);
+}
+
+// Whether what stands under the log's name still is as long as what was written.
+static int check_name(const struct audit *a, struct err *e) {
+    const struct audit_io *io = &a->io;
+    int file = io->open(io->arg, a->path, false);
+    bool well = file >= 0 && io->size(io->arg, file) == (int64_t)a->at;
+    if (file >= 0) io->close(io->arg, file);
+    return well ? 0 : not_as_left(e, a->path);
+}
+
 // Makes a batch durable, its checkpoint with it.
 static int commit(struct audit *a, const struct pendings *batch, char note[NOTE_BYTES], size_t *n, struct err *e) {
     const struct pending *p;
@@ -53,6 +67,7 @@ static int commit(struct audit *a, const struct pendings *batch, char note[NOTE_
     if (checkpoint_write(&c, a->key, note, n, e)) return -1;
     add_frame(a, ENTRY_CHECKPOINT, note, *n);
     const struct audit_io *io = &a->io;
+    if (io->size(io->arg, a->file) != (int64_t)a->at) return not_as_left(e, a->path);
     if (io->write(io->arg, a->file, a->batch, a->batch_len, a->at) || io->sync(io->arg, a->file))
         return audit_file_failed(e, a->path);
     if (io->write(io->arg, a->tree_file, a->nodes, a->n_nodes * sizeof *a->nodes, kept * sizeof *a->nodes))
@@ -107,7 +122,9 @@ static void publish(struct audit *a) {
     struct err why;
     a->published_ns = clock_mono_ns();
     if (a->failed || a->published == a->head) return;
-    if (a->io.replace(a->io.arg, a->checkpoint_path, a->note, a->note_len) || a->io.sync_dir(a->io.arg, a->dir)) {
+    if (check_name(a, &why))
+        fail(a, &why);
+    else if (a->io.replace(a->io.arg, a->checkpoint_path, a->note, a->note_len) || a->io.sync_dir(a->io.arg, a->dir)) {
         audit_file_failed(&why, a->checkpoint_path);
         fail(a, &why);
     }

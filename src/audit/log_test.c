@@ -290,6 +290,34 @@ static struct run *filled(int n) {
     return r;
 }
 
+// As `: > log` and `mv` do under a daemon that runs: nothing is written behind the hole, nor promised.
+static void test_cut_by_another_program(void **state) {
+    (void)state;
+    for (int moved = 0; moved < 2; moved++) {
+        struct run *r = run_new(7);
+        struct err e = {.msg = ""};
+        assert_int_equal(run_open(r, &e), 0);
+        assert_int_equal(put(r, ENTRY_DENY, RECORD_ALONE, 0, &e), 0);
+        wait_for(r, 1);
+        int log = disk_find(&r->disk, "/audit/log", false);
+        pthread_mutex_lock(&r->disk.lock);
+        if (moved)
+            r->disk.files[log].name[0] = 'L';
+        else
+            r->disk.files[log].n = 0;
+        pthread_mutex_unlock(&r->disk.lock);
+        assert_int_equal(put(r, ENTRY_DENY, RECORD_ALONE, 1, &e), 1);
+        wait_for(r, 2);
+        assert_int_equal(r->promised[1], moved ? 1 : -1);
+        assert_true(moved || (audit_failed(r->a, &e) && strstr(e.msg, "another program")));
+        audit_close(r->a); // publishes
+        r->a = NULL;
+        int published = disk_find(&r->disk, "/audit/checkpoint", false);
+        assert_true(published < 0 || !strstr(r->disk.files[published].data, "1-ab\n2\n"));
+        run_free(r);
+    }
+}
+
 static void test_damage_is_refused(void **state) {
     struct run *r = filled(6);
     struct err e;
@@ -390,6 +418,7 @@ int main(void) {
         cmocka_unit_test(test_power_cut_anywhere),
         cmocka_unit_test(test_any_operation_fails),
         cmocka_unit_test(test_nothing_is_retried),
+        cmocka_unit_test(test_cut_by_another_program),
         cmocka_unit_test(test_damage_is_refused),
         cmocka_unit_test(test_torn_tail_is_cut_off_and_told),
         cmocka_unit_test(test_tree_is_made_anew),
