@@ -84,7 +84,8 @@ def test_packed_rows_are_not_taken_for_exact():
     """Rows that came as 8 bits serve the next turn, but not of a request that wants exact ones."""
     with two_nodes(RECALL, ctx=4096, keep=1) as (a, b):
         def cached(wire, prefill="edge"):
-            headers = {"x-nebulus-prefill": prefill, "x-nebulus-decode": "edge", **({"x-nebulus-wire": wire} if wire else {})}
+            headers = {"x-nebulus-prefill": prefill, "x-nebulus-decode": "edge", "x-nebulus-handover": "wait",
+                       **({"x-nebulus-wire": wire} if wire else {})}
             done = b.request("POST", "/v1/completions", {"prompt": quotation(passage(400), 300), "max_tokens": 12,
                                                          "temperature": 0}, headers)
             check(done.status == 200 and passage()[300:].startswith(done.text), done.body)
