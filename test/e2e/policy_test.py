@@ -54,7 +54,8 @@ def same_policy(*nodes):
 
 
 def ask(node, prefill=None, decode=None, text=None, tokens=20, labels=None):
-    headers = {"x-nebulus-prefill": prefill, "x-nebulus-decode": decode, "x-nebulus-label": labels}
+    headers = {"x-nebulus-prefill": prefill, "x-nebulus-decode": decode, "x-nebulus-label": labels,
+               "x-nebulus-handover": "wait" if prefill != decode else None}
     return node.request("POST", "/v1/completions",
                         {"prompt": text or "one two three four five", "max_tokens": tokens, "temperature": 0,
                          "ignore_eos": True}, {k: v for k, v in headers.items() if v})

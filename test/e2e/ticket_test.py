@@ -32,7 +32,7 @@ def test_a_job_has_one_ticket_in_all_logs():
     with some_nodes(RECALL, RECALL, None) as (prime, edge, third):
         text = passage()
         for gateway, others in ((prime, [edge]), (edge, [prime]), (third, [prime, edge])):
-            stream = gateway.ask(quotation(text, 600), "prime", "edge", model="recall", max_tokens=24).read()
+            stream = gateway.ask(quotation(text, 600), "prime", "edge", "wait", model="recall", max_tokens=24).read()
             check(stream.done, stream.error)
             check_moved(gateway, 600)
             job = gateway.trace()["id"]
