@@ -7,7 +7,7 @@ import json
 import sys
 
 from harness import check, in_parallel, run_tests, wait_until
-from pair import RECALL, events, has_moved, passage, quotation, two_nodes
+from pair import RECALL, SLOW_WRITER, events, has_moved, passage, quotation, some_nodes, two_nodes
 
 
 ANSWER = 120
@@ -40,7 +40,7 @@ def fetched(trace):
 
 
 def test_conversation():
-    with two_nodes(RECALL, ctx=4096, keep=1) as (a, b):
+    with some_nodes(RECALL, RECALL, each=({"emulate": SLOW_WRITER}, {}), ctx=4096, keep=1) as (a, b):
         fetches = 0
         for handover, text in (("zero-stall", passage()), ("wait", "Once more. " + passage())):
             talk = Conversation(a, text)

@@ -12,8 +12,8 @@ import sys
 import tempfile
 
 from harness import check, end_process, in_parallel, run_tests, wait_until
-from pair import (CHUNK, MODELS, RANDOM, RECALL, WARM, alone, check_moved, events, passage, prompt_of, quiet, quotation,
-                  same_bytes, some_nodes, two_nodes)
+from pair import (CHUNK, MODELS, RANDOM, RECALL, SLOW_WRITER, WARM, alone, check_moved, events, passage, prompt_of, quiet,
+                  quotation, same_bytes, some_nodes, two_nodes)
 
 TINY = os.path.join(MODELS, "random_f32.gguf")
 
@@ -51,7 +51,7 @@ def test_cache_of_eight_bits():
 
 def test_same_bytes_of_long_prompts():
     """A model that is small, and so is its vocabulary: it reads 8,000 tokens in a second."""
-    with two_nodes(TINY, ctx=8192, kv_cells=16384) as (a, b):
+    with some_nodes(TINY, TINY, each=({"emulate": SLOW_WRITER}, {}), ctx=8192, kv_cells=16384) as (a, b):
         for length, ways in ((1000, (("zero-stall", {}), ("zero-stall", WARM), ("wait", {}), ("wait", WARM))),
                              (8000, (("zero-stall", {}), ("wait", WARM)))):
             prompt = [300 + token % 200 for token in prompt_of(length)]
@@ -59,12 +59,12 @@ def test_same_bytes_of_long_prompts():
                 members = {"max_tokens": 150, "ignore_eos": True, **sampling}
                 quiet(a, b)
                 both = b.ask(prompt, "prime", "edge", handover, "f16", **members).read()
-                wanted = alone(a, prompt, **members)
-                check(both.error is None and both.text == wanted,
-                      f"{length} {handover} {sampling}: {both.error} {both.text!r} is not {wanted!r}")
                 check_moved(b, length)
                 moved = b.trace()["transfer"]  # also where the sender is another node
                 check(moved["ms"] >= moved["exposed_ms"] >= 0 and moved["began_ms"] > 0, json.dumps(b.trace()))
+                wanted = alone(b, prompt, **members)
+                check(both.error is None and both.text == wanted,
+                      f"{length} {handover} {sampling}: {both.error} {both.text!r} is not {wanted!r}")
 
 
 def test_many_jobs_both_ways():

@@ -72,6 +72,10 @@ def join(a, b):
     wait_until("the nodes see each other", lambda: a.sees(b.name) and b.sees(a.name))
 
 
+# A reader that writes slowly: the other node catches up with it before an answer of some dozens of tokens ends.
+SLOW_WRITER = "dgx-spark:0.2@llama-3.1-8b"
+
+
 def two_nodes(model=RANDOM, other=None, **settings):
     return some_nodes(model, other or model, **settings)
 
