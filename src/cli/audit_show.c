@@ -60,6 +60,19 @@ static void print_asker(const json_t *intent) {
     line("model", audit_text(intent, "model"));
 }
 
+// Nodes whose times are not their own.
+static void print_emulated(const struct showing *s, const json_t *r) {
+    const json_t *one;
+    size_t i;
+    json_array_foreach(json_object_get(r, "computed"), i, one) {
+        char text[LINE], plain[ROSTER_NAME];
+        if (!*audit_text(one, "emulated")) continue;
+        snprintf(text, sizeof text, "%s took the times of %.64s", audit_name(&s->names, audit_text(one, "node"), plain),
+                 audit_text(one, "emulated"));
+        line("emulated", text);
+    }
+}
+
 static void print_outcome(const struct showing *s, const json_t *r) {
     char text[LINE], told[AUDIT_TOLD];
     if (json_object_get(r, "decision")) {
@@ -72,6 +85,7 @@ static void print_outcome(const struct showing *s, const json_t *r) {
              (double)audit_number(r, "took", "total") / 1e6, (double)audit_number(r, "took", "queue") / 1e6,
              (double)audit_number(r, "took", "ttft") / 1e6);
     line("took", text);
+    print_emulated(s, r);
 }
 
 static void print_records(const struct showing *s) {

@@ -107,14 +107,16 @@ static void on_opened(void *arg, const struct place_opened *o) {
 }
 
 // Of a node that is one too many, nothing is kept.
-static struct work *work_at(struct course *c, const char *node) {
+static struct work *work_of(const struct seat *seat) {
     static struct work nowhere;
+    struct course *c = seat->course;
     for (size_t i = 0; i < c->n_works; i++)
-        if (!strcmp(c->works[i].node, node)) return &c->works[i];
+        if (!strcmp(c->works[i].node, seat->node)) return &c->works[i];
     if (c->n_works == COURSE_WORKS) return &nowhere;
     struct work *w = &c->works[c->n_works++];
     *w = (struct work){.read = false};
-    memcpy(w->node, node, sizeof w->node);
+    memcpy(w->node, seat->node, sizeof w->node);
+    memcpy(w->emulated, c->trace.emulated[seat->shown_as], sizeof w->emulated);
     return w;
 }
 
@@ -325,7 +327,7 @@ static int io_start(void *io, int place, const int32_t *generated, int32_t n, in
     note(seat, TRACE_STARTED, n);
     seat->spoken = false;
     if (permits_start(seat, from, e)) return obeyed(seat, -1, e);
-    if ((from > seat->rows ? from : seat->rows) + 1 < c->trace.prompt_tokens) work_at(c, seat->node)->read = true;
+    if ((from > seat->rows ? from : seat->rows) + 1 < c->trace.prompt_tokens) work_of(seat)->read = true;
     if (!seat->held && !n) return 0; // it computes since it was opened
     return obeyed(seat, place_start(seat->place, generated, n, from, e), e);
 }
@@ -371,7 +373,7 @@ static void io_text(void *io, const char *text, size_t len, int32_t tokens) {
     struct course *c = io;
     c->round++;
     c->told = tokens;
-    work_at(c, c->heard->node)->wrote++;
+    work_of(c->heard)->wrote++;
     if (!c->first_ns) c->first_ns = clock_mono_ns();
     if (!c->freed) c->ev.text(c->arg, text, len, tokens);
 }
@@ -462,9 +464,11 @@ const json_t *course_tickets(const struct course *c) { return c->passes.ids; }
 
 json_t *course_computed(const struct course *c) {
     json_t *list = json_array();
-    for (size_t i = 0; i < c->n_works; i++)
-        json_array_append_new(list, json_pack("{s:s,s:b,s:i}", "node", c->works[i].node, "read", c->works[i].read,
-                                              "wrote", (int)c->works[i].wrote));
+    for (size_t i = 0; i < c->n_works; i++) {
+        const struct work *w = &c->works[i];
+        json_array_append_new(list, json_pack("{s:s,s:b,s:i,s:s*}", "node", w->node, "read", w->read, "wrote",
+                                              (int)w->wrote, "emulated", w->emulated[0] ? w->emulated : NULL));
+    }
     return list;
 }
 const struct policy_subject *course_who(const struct course *c) { return c->who; }

@@ -39,7 +39,7 @@ struct course *course_next(const struct serve *s, const struct course *after); /
 const char *course_node(const struct course *c);
 const char *course_model(const struct course *c);
 const json_t *course_tickets(const struct course *c); // ids of those that it gave to other nodes
-// What which node has done: [{node, read, wrote}], wherever the job was planned. A new reference.
+// What which node has done: [{node, read, wrote, emulated}], wherever the job was planned. A new reference.
 json_t *course_computed(const struct course *c);
 const struct policy_subject *course_who(const struct course *c); // with the model
 

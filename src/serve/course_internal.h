@@ -30,8 +30,9 @@ struct seat {
 // What a node did of a job.
 struct work {
     char node[NODE_ID];
-    bool read;     // rows of the prompt
-    int32_t wrote; // tokens that the client was told
+    bool read;                                            // rows of the prompt
+    int32_t wrote;                                        // tokens that the client was told
+    char emulated[sizeof *((struct trace *)0)->emulated]; // see struct trace
 };
 enum { COURSE_WORKS = 16 }; // nodes of a job that the audit log names
 

@@ -63,6 +63,15 @@ def test_times_and_marks():
         check(total >= EARLY * (prefill + decode), f"it took {total} s, not {prefill} and {decode}")
         check(a.trace()["emulated"] == [what, what], f"{a.trace()}")
         check(f"its times are those of {what}, emulated" in a.cli("trace"), "`nebulus trace` does not say so")
+        check_receipt(a, a.trace()["id"], what)
+
+
+def check_receipt(node, req_id, what):
+    receipt = wait_until("there is a receipt", lambda: (got := node.get(f"/nebulus/v1/receipts/{req_id}")).status == 200 and got)
+    computed = json.loads(receipt.json["record"])["computed"]
+    check([one["emulated"] for one in computed] == [what, what], f"the receipt does not say so: {computed}")
+    shown = node.cli("audit", "show", req_id)
+    check(shown.count(f"took the times of {what}") == 2, f"`audit show` does not say so: {shown}")
 
 
 def test_a_wait_is_no_obligation():
