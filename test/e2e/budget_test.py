@@ -199,7 +199,7 @@ def test_two_nodes():
         whole = Stream("127.0.0.1", a.port, "/v1/completions",
                        {"prompt": quotation(text, 600), "max_tokens": 150, "temperature": 0, "ignore_eos": True,
                         "stream_options": {"include_usage": True}},
-                       {**bearer(ann), "x-nebulus-prefill": "prime", "x-nebulus-decode": "edge"})
+                       {**bearer(ann), "x-nebulus-prefill": "prime", "x-nebulus-decode": "edge", "x-nebulus-handover": "wait"})
         check(whole.response.status == 200, whole.response.status)
         check("x-ratelimit-remaining-tokens" in {k.lower() for k, _ in whole.response.getheaders()}, "a stream without headers")
         whole.first_text()
