@@ -93,7 +93,8 @@ def check_streams(edge):
 
 def test_watch():
     with some_nodes(TINY, TINY, each=({}, {"emulate": SLOW})) as (prime, edge):
-        stream = edge.ask([300 + 7 * i % 200 for i in range(120)], "prime", "edge", max_tokens=1800, ignore_eos=True).first_text()
+        stream = edge.ask([300 + 7 * i % 200 for i in range(120)], "prime", "edge", "wait",
+                          max_tokens=1800, ignore_eos=True).first_text()
         check_terminal(edge)
         check_plain_terminals(edge)
         check_streams(edge)
